@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from opennoodl_signaling.edge.service import Service
+from opennoodl_signaling.server import LocalHandler
 
 from .conftest import Enter, EnterRaw, StartServer
 from .edge.harness import TEXT, TIMEOUT
@@ -116,13 +117,14 @@ def _token(server: Service) -> str:
 async def _until_nothing_is_kept(server: Service) -> None:
     """Wait for the pong after which no log has anything."""
     app: Any = server.app
-    nothing, pong = asyncio.Event(), app.pong
+    nothing, pong = asyncio.Event(), LocalHandler.pong
 
-    def pong_(connection: Any, payload: bytes) -> None:
-        pong(connection, payload)
+    def pong_(handler: LocalHandler, payload: bytes) -> None:
+        pong(handler, payload)
         if not app.rooms.logs.size:
             nothing.set()
 
-    app.pong = pong_
-    async with asyncio.timeout(TIMEOUT):
-        await nothing.wait()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalHandler, "pong", pong_)
+        async with asyncio.timeout(TIMEOUT):
+            await nothing.wait()

@@ -212,14 +212,14 @@ class Session(Handler):
     def transferred(self, transfer: Transfer) -> None:
         """Bring the client up to date, which has been sent a large answer."""
         if self in self.room.clients:
-            self.room.answers.transferred(self, transfer.answer.state_vector, transfer.answer.version)
+            self.room.transferred(self, transfer.answer.state_vector, transfer.answer.version)
             self._sessions.flusher.schedule(self.room)
 
     @in_order
     def ask_again(self, state_vector: bytes) -> None:
         """Answer the client again, since its large answer could not begin."""
         if self in self.room.clients:
-            self.room.answers.ask_again(self, state_vector)
+            self.room.ask_again(self, state_vector)
             self._sessions.flusher.schedule(self.room)
 
     def handle_too_large(self) -> None:

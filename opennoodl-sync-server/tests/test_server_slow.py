@@ -148,20 +148,20 @@ async def asked(witness: Client, asker: Client) -> None:
 def becomes_slow(server: Server, client: Reader) -> None:
     """Do what the edge does when too much waits for a client."""
     client.connection._write_flow.begin_slow()
-    server.app.slow(client.connection)
+    client.connection._handler.slow()
 
 
 def has_drained(server: Server, client: Reader) -> None:
     """Do what the edge does when a client has read what waited for it."""
     client.connection._write_flow.end_slow()
-    server.app.drained(client.connection)
+    client.connection._handler.drained()
 
 
 async def test_an_update_in_the_turn_of_becoming_slow_is_not_missed(tmp_path: Path) -> None:
     """An update that was received but not yet told when a client became slow reaches it."""
     async with two(tmp_path, 100_000) as (server, ann, bob):
         (writer,) = server.members("room") - {bob.connection}
-        server.app.receive(writer, update_message(ann.write("in between ")), text=False)
+        writer._handler.receive(update_message(ann.write("in between ")), text=False)
         becomes_slow(server, bob)
         ann.sent = len(ann.updates)
         has_drained(server, bob)

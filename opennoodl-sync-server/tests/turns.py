@@ -178,7 +178,7 @@ def messages(flush: Flush, client: str, room: Room | None = None) -> list[bytes]
         while to == client and not transfer.ended:
             replies.append(finish(transfer.next_message()))
         if to == client:
-            room.answers.transferred(client, answer.state_vector, answer.version)
+            room.transferred(client, answer.state_vector, answer.version)
     updates = map(update_message, flush.updates if client in flush.synced else ())
     return [*updates, *awareness, *replies]
 

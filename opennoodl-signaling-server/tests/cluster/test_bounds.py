@@ -25,7 +25,7 @@ async def test_mailbox_of_an_absent_peer_is_bounded(instances: Instances, enter:
     await a.join("r", "a")
     await x.join(**X, resume=True)
     await a.expect("peer-joined")
-    await cut(two, x)
+    await cut(x)
     await settle((one, two))
     for number in range(257):
         await a.send("signal", to="x", signal=number, requestId=number)

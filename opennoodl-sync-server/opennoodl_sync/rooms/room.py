@@ -83,7 +83,6 @@ class Room:
         clients: the clients in the room; any hashable objects.
         synced: the clients that got an answer to their step 1; they get updates.
         closed: whether an operator has closed the room.
-        answers: the clients that have sent step 1 and are not answered yet.
         busy: whether long work uses the document, so that other work must wait; see `TimeSlicer`.
     """
 
@@ -109,7 +108,7 @@ class Room:
         self._may_grow = may_grow
         self._readers: dict[Hashable, str] = {}  # by read-only client: its user
         self._slow = SlowReaders()
-        self.answers = Answers(self.document, self.synced, self._slow)
+        self._answers = Answers(self.document, self.synced, self._slow)
         self._sent: dict[Hashable, int] = {}  # by client with acknowledgements: the number of its updates
         self._acknowledge: set[Hashable] = set()
         self._last: tuple[Hashable, bytes] = NOBODY  # the sender of the last update, and the update
@@ -141,7 +140,7 @@ class Room:
             self.document.turn_updates
             or self.awareness.changed
             or self.awareness.stale
-            or self.answers.asked
+            or self._answers.asked
             or self._slow.falling
             or self._acknowledge
             or self.records.has_compacted
@@ -179,7 +178,7 @@ class Room:
         self.synced.discard(client)
         self._readers.pop(client, None)
         self._slow.remove(client)
-        self.answers.remove(client)
+        self._answers.remove(client)
         self._sent.pop(client, None)
         self._acknowledge.discard(client)
         kept = lost and self.awareness.lose(client)
@@ -225,7 +224,7 @@ class Room:
         elif kind is Kind.STEP_1:
             if len(content) <= MAX_VECTOR:
                 yield from decode(content)  # only to raise MalformedError
-            self.answers.ask(client, content)
+            self._answers.ask(client, content)
         elif kind is Kind.AWARENESS:
             reader = self._readers.get(client)
             self.awareness.apply(content, client, reader=reader, writers=self.document)
@@ -241,7 +240,7 @@ class Room:
         (author, sent), self._last = self._last, NOBODY
         if author in self.synced and updates == [sent]:
             synced.remove(author)  # it has the update, and a write is the most expensive part of a turn
-        replies, large = self.answers.take() if self.answers.asked else ([], [])
+        replies, large = self._answers.take() if self._answers.asked else ([], [])
         if self._acknowledge:
             # Acknowledgements would accumulate for a client that does not read.
             told = self._acknowledge - self._slow.keys()
@@ -262,6 +261,14 @@ class Room:
             self._slow[client] = Behind(has, self.document.version, seen)
         return Flush(updates, synced, awareness, present, replies, large, stores)
 
+    def transferred(self, client: Hashable, state_vector: bytes, version: int) -> None:
+        """Record that a large answer was sent; see `Answers.transferred`."""
+        self._answers.transferred(client, state_vector, version)
+
+    def ask_again(self, client: Hashable, state_vector: bytes) -> None:
+        """Answer a client again whose large answer did not start; see `Answers.ask_again`."""
+        self._answers.ask_again(client, state_vector)
+
     def put_behind(self, client: Hashable) -> None:
         """Send nothing to a slow client after the next flush, until `catch_up`."""
         self._slow.add(client)
@@ -276,7 +283,7 @@ class Room:
                 # No answer to step 1: it repeats all deletions, which may be more than the client can read at once.
                 self.synced.add(client)
             else:
-                self.answers.asked[client] = behind.state_vector
+                self._answers.asked[client] = behind.state_vector
         return awareness_message(self.awareness.encode(behind.seen | self.awareness.seen()))
 
     def begin_compaction(self) -> Steps[list[Segment]]:

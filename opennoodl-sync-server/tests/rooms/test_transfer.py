@@ -106,7 +106,7 @@ def test_no_update_comes_before_its_predecessors() -> None:
     send(room, "ann", ann.write("meanwhile"))
     assert "bob" not in flush(room).synced
     bob.hear(*sent(transfer))
-    room.answers.transferred("bob", transfer.answer.state_vector, transfer.answer.version)
+    room.transferred("bob", transfer.answer.state_vector, transfer.answer.version)
     bob.hear(*messages(flush(room), "bob"))
     assert bob.same(ann)
     send(room, "ann", ann.write("later"))
@@ -126,7 +126,7 @@ def test_a_large_answer_has_only_what_is_stored() -> None:
     bob = Editor(2)
     bob.hear(*sent(Transfer(answer)))
     assert bob.text == "x" * 300_000
-    room.answers.transferred("bob", answer.state_vector, answer.version)
+    room.transferred("bob", answer.state_vector, answer.version)
     bob.hear(*messages(flush(room), "bob"))
     assert bob.same(ann)
 
@@ -134,7 +134,7 @@ def test_a_large_answer_has_only_what_is_stored() -> None:
 def test_nothing_follows_where_nothing_came_meanwhile() -> None:
     """The client has everything, and is sent updates from then on."""
     room, ann, transfer = large_room()
-    room.answers.transferred("bob", transfer.answer.state_vector, transfer.answer.version)
+    room.transferred("bob", transfer.answer.state_vector, transfer.answer.version)
     assert is_quiet(flush(room))
     send(room, "ann", ann.write("later"))
     assert "bob" in flush(room).synced
@@ -153,7 +153,7 @@ def test_updates_come_during_a_second_large_answer() -> None:
     room, ann, transfer = large_room()
     send(room, "ann", ann.write("y" * 300_000))
     flush(room)
-    room.answers.transferred("bob", transfer.answer.state_vector, transfer.answer.version)
+    room.transferred("bob", transfer.answer.state_vector, transfer.answer.version)
     assert [client for client, _ in flush(room).large] == ["bob"]
     send(room, "ann", ann.write("z"))
     assert "bob" in flush(room).synced
@@ -166,7 +166,7 @@ def test_a_client_that_is_slow_when_its_large_answer_ends() -> None:
     bob.hear(*sent(transfer))
     room.put_behind("bob")
     flush(room)
-    room.answers.transferred("bob", transfer.answer.state_vector, transfer.answer.version)
+    room.transferred("bob", transfer.answer.state_vector, transfer.answer.version)
     send(room, "ann", ann.write("more"))
     assert messages(flush(room), "bob") == []
     room.catch_up("bob")

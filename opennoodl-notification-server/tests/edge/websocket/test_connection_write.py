@@ -16,8 +16,9 @@ ONE, TWO, THREE = (frames.encode_frame(text, text=True) for text in (b"one", b"t
 @pytest.fixture
 async def client() -> Any:
     """Return a connection whose transport keeps what is written."""
-    client = opened(Echo())
-    client.attach()
+    app = Echo()
+    client = opened(app)
+    client.attach(await app.open(client))
     return client
 
 
