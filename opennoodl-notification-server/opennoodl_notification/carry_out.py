@@ -47,7 +47,7 @@ def act(asked: argparse.Namespace, settings: Settings) -> None:
             show(redate(settings.place, settings.ttl_days))
         case "stats":
             for name, number in stats(settings.place)._asdict().items():
-                show(f"{number:10} {name}")
+                show(f"{name:13} {number:10}")
         case "migrate":
             moved = migrate(asked.source, asked.target)
             show(f"all is there: {contents(moved.notifications, moved.inboxes)}")

@@ -8,6 +8,7 @@ from hashlib import blake2b
 import msgspec
 from msgspec import structs
 
+from .edge.command_line import counted
 from .inbox.store import Changes, Counts, Needs, Store
 from .records import Inbox
 
@@ -35,6 +36,7 @@ class Migration:
     def __init__(self, source: Store, target: Store) -> None:
         self._source = source
         self._target = target
+        self._written = False
         self.done = 0
 
     async def run(self) -> None:
@@ -52,6 +54,8 @@ class Migration:
         if source != target:
             raise MigrationError(f"the counts differ: {_text(source)} in the source, {_text(target)} in the target")
         if await _digest(self._source) != await _digest(self._target):
+            if not self._written:
+                raise MigrationError(f"the target has other records than the source; {NOT_EMPTY}")
             raise MigrationError("the counts are the same, but something in the target is not as it is in the source")
 
     async def _inspect_target(self) -> None:
@@ -81,9 +85,11 @@ class Migration:
     async def _bring(self, piece: Changes) -> None:
         needs = Needs("", 0)
         needs.users.update({inbox.user_id: 0 for inbox in piece.inboxes})
+        needs.sendings.update((sending.sender, sending.key) for sending in piece.sendings)
         piece.inboxes = [_measured(inbox, piece) for inbox in piece.inboxes]
         async with self._target.transaction(needs) as transaction:
-            there = transaction.loaded.inboxes
+            there, known = transaction.loaded.inboxes, transaction.loaded.sendings
+            piece.sendings = [one for one in piece.sendings if (one.sender, one.key) not in known]
             piece.inboxes = [inbox for inbox in piece.inboxes if inbox.user_id not in there]
             new = [record for record in piece.added if record.user_id not in there]
             self.done += len(piece.added) - len(new)
@@ -91,6 +97,7 @@ class Migration:
             piece.deletions = [deletion for deletion in piece.deletions if deletion.user_id not in there]
             if piece:
                 await transaction.commit(piece)
+                self._written = True
         self.done += len(new)
 
 
@@ -108,7 +115,9 @@ def _comparable(inbox: Inbox) -> Inbox:
 
 
 def _text(counts: Counts) -> str:
-    return ", ".join(f"{number} {name}" for name, number in counts._asdict().items())
+    notifications = f"{counted(counts.notifications, 'notification')} ({counts.unread} unread)"
+    others = counted(counts.deletions, "deletion"), counted(counts.sendings, "sending")
+    return ", ".join((notifications, counted(counts.inboxes, "inbox", "inboxes"), *others))
 
 
 async def _digest(store: Store) -> int:

@@ -213,14 +213,14 @@ def test_empty_store_can_be_migrated(tmp_path: Path) -> None:
     ("there", "told"),
     [
         (Changes(inboxes=[Inbox(user_id="user 3", sequence=1)]), "another inbox of 'user 3'"),
-        (Changes(inboxes=[Inbox(user_id="stranger", sequence=1)]), "1 inboxes.* of which the source has .* 0 inboxes"),
+        (Changes(inboxes=[Inbox(user_id="stranger", sequence=1)]), "1 inbox,.* of which the source has .* 0 inboxes"),
         (
             Changes(sendings=[Sending("s", "z", "f", ("1",), timestamp(NOW * 1000))]),
-            "1 sendings, of which .* 0 sendings",
+            "1 sending, of which .* 0 sendings",
         ),
         (
             Changes(sendings=[Sending("s", "a", "z", ("1",), timestamp(NOW * 1000))]),
-            "1 sendings, of which .* 0 sendings",
+            "1 sending, of which .* 0 sendings",
         ),
     ],
 )
@@ -248,6 +248,21 @@ def test_as_many_others_in_the_target(tmp_path: Path, kind: str, other: str) -> 
         there.added[3] = structs.replace(there.added[3], sequence=99)
     else:
         there.deletions[3] = structs.replace(there.deletions[3], id="another")
+    run(fill(to, there))
+    before = run(kept(to))
+    with pytest.raises(MigrationError, match="other records than the source; it has to be empty.*nothing was written"):
+        run(migrated(at, to))
+    assert run(kept(to)) == before
+
+
+def test_part_in_the_target_with_other_data(tmp_path: Path) -> None:
+    """A target with a part of the source's inboxes, one with other data, is detected after the rest was copied."""
+    at, to = two(tmp_path, "json", "sqlite")
+    run(fill(at, content()))
+    there, user = Changes(), "user 3"
+    there.inboxes = [inbox for inbox in content().inboxes if inbox.user_id == user]
+    there.added = [structs.replace(record, data=Raw(b"0")) for record in content().added if record.user_id == user]
+    there.deletions = [deletion for deletion in content().deletions if deletion.user_id == user]
     run(fill(to, there))
     with pytest.raises(MigrationError, match="something in the target is not as it is in the source"):
         run(migrated(at, to))

@@ -198,7 +198,7 @@ async def test_an_operator_can_run_the_commands(server: Server) -> None:
     )
     async with asyncio.timeout(60):
         said, _ = await child.communicate()
-    assert said.decode() == "the room is closed; 1 clients were disconnected\n"
+    assert said.decode() == "the room is closed; disconnected: 1 client\n"
 
 
 async def test_commands_ask_a_running_server(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,9 +222,9 @@ async def test_commands_ask_a_running_server(server: Server, monkeypatch: pytest
         ]
 
     assert await asyncio.to_thread(run) == [
-        "2 clients were disconnected",
-        "the room is open; 0 clients were disconnected",
-        "1 documents are in memory",
+        "disconnected: 2 clients",
+        "the room is open; disconnected: 0 clients",
+        "in memory: 1 document",
         TIME,
         b'{"t":"hello"}',
         f"restored the version of {TIME}",

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import msgspec
 
-from ..edge.command_line import CommandError
+from ..edge.command_line import CommandError, counted
 from ..settings import Settings
 from .stores import shown
 
@@ -97,13 +97,13 @@ def change_room(server: Server, act: str, room: str) -> str:
     if number is None:
         return "the server works on it still"
     done = {"kick": "", "close": "the room is closed; ", "open": "the room is open; "}[act]
-    return f"{done}{number} clients were disconnected"
+    return f"{done}disconnected: {counted(number, 'client')}"
 
 
 def stats(server: Server) -> Iterator[str]:
     """Yield lines about the rooms of a server."""
     found = ask(server, "GET", "/rooms")
-    yield f"{found['documents']} documents are in memory"
+    yield f"in memory: {counted(found['documents'], 'document')}"
     for title in ("largest", "busiest"):
         for one in found[title]:
             numbers = f"{one['bytes']:12} bytes {one['clients']:6} clients {one['changes']:8} changes"
