@@ -50,13 +50,13 @@ def act(asked: argparse.Namespace, settings: Settings) -> None:
                 show(f"{name:13} {number:10}")
         case "migrate":
             moved = migrate(asked.source, asked.target)
-            show(f"all is there: {contents(moved.notifications, moved.inboxes)}")
+            show(f"complete: {contents(moved.notifications, moved.inboxes)}")
         case "backup":
             copied = back_up(settings.place, asked.file)
             show(f"{asked.file} has {contents(copied.notifications, copied.inboxes)}")
         case "restore":
             moved = restore(settings.place, asked.file)
-            show(f"all is there: {contents(moved.notifications, moved.inboxes)}")
+            show(f"complete: {contents(moved.notifications, moved.inboxes)}")
 
 
 def _proof(settings: Settings, sender: str) -> Proof:

@@ -37,12 +37,12 @@ class Cleanup:
     async def run(self) -> None:
         """Clean up until cancelled."""
         while True:
-            self.soon()
+            self.schedule()
             await asyncio.sleep(INTERVAL if self._worker.failure is None else RETRY_INTERVAL)
 
-    def soon(self) -> None:
+    def schedule(self) -> None:
         """Clean up before the next batch."""
-        self._worker.soon(self._clean_up)
+        self._worker.schedule(self._clean_up)
 
     async def _clean_up(self) -> None:
         """Delete the expired notifications of some inboxes."""
@@ -51,7 +51,7 @@ class Cleanup:
         try:
             if self._worker.failure is not None:
                 await self._store.recover()
-                self._worker.works()
+                self._worker.recovered()
             await self._totals.refresh(self._store)
             self._totals.add(0, -await self._store.clean(needs.now))
             due = await self._store.due(needs.now, SIZE)
@@ -63,4 +63,4 @@ class Cleanup:
         if due:
             await self._worker.change([], needs, now)
         if self._worker.commits > commits:  # otherwise this would repeat without an end
-            self.soon()
+            self.schedule()

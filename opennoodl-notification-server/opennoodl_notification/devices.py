@@ -168,7 +168,7 @@ class Devices:
         """
         self.sequences[user], self.sizes[user] = sequence, size
 
-    def tell(self, user: str, event: Event) -> None:
+    def send_event(self, user: str, event: Event) -> None:
         """Send an event to the devices of a user."""
         if devices := self._of_users.get(user):
             self._sender.send(tuple(devices), event)

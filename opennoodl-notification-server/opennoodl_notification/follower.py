@@ -72,7 +72,7 @@ class Follower:
                     device.disconnect(1013, FORGOTTEN, "catch-up")
                 continue
             for event in events:
-                self._devices.tell(user, event)
+                self._devices.send_event(user, event)
             self._devices.know(user, inbox.sequence, inbox.total)
 
     async def follow(self, changes: Iterable[Change]) -> None:
@@ -86,7 +86,7 @@ class Follower:
             user, known = change.user, self._devices.sequences.get(change.user)
             if known is None or known == change.after or (change.after and known > change.after):
                 continue
-            if user in behind or known != change.before or not self._tell(change):
+            if user in behind or known != change.before or not self._send_events(change):
                 behind[user] = None
         await self._read_up(behind, "hint")
 
@@ -100,7 +100,7 @@ class Follower:
         known = self._devices.sequences
         await self._read_up([user for user in users if user in known and known[user] != numbers.get(user, 0)], "poll")
 
-    def _tell(self, change: Change) -> bool:
+    def _send_events(self, change: Change) -> bool:
         """Send the events of a change that directly follows; return False if it does not, or its events are unknown."""
         if change.events is None:
             return False
@@ -110,7 +110,7 @@ class Follower:
             log.debug("the events of a hint cannot be read", error=str(error))
             return False
         for event in events:
-            self._devices.tell(change.user, event)
+            self._devices.send_event(change.user, event)
         self._devices.know(change.user, change.after, self._devices.sizes[change.user])
         return True
 

@@ -90,7 +90,7 @@ class Instances:
         self._quota = quota
         self._clock = clock
         self._channel: Channel | None = None
-        self._soon: Callable[[Job], None] | None = None
+        self._schedule: Callable[[Job], None] | None = None
         self.name = token_hex(8)
         self._echo = f'["{self.name}",'
         self._number = 0
@@ -125,13 +125,13 @@ class Instances:
         now = monotonic()
         return sum(other.devices.get(user, 0) for other in self._others.values() if now - other.heard < ABSENT)
 
-    async def run(self, soon: Callable[[Job], None]) -> None:
+    async def run(self, schedule: Callable[[Job], None]) -> None:
         """Compare with the database every few seconds, until cancelled.
 
         Args:
-            soon: makes the worker run a job between two batches.
+            schedule: makes the worker run a job between two batches.
         """
-        self._soon = soon
+        self._schedule = schedule
         while True:
             self.compare()
             await asyncio.sleep(INTERVAL)
@@ -165,7 +165,7 @@ class Instances:
         items += (Sends(*sends) for sends in batch.sends)
         if batch.growth or grown:
             items.append(Growth(batch.growth, grown))
-        self._tell(items)
+        self._enqueue(items)
 
     def take(self) -> list[str]:
         """Return the hints to send, at least one, as a sign of life.
@@ -190,16 +190,16 @@ class Instances:
     def begin(self) -> None:
         """Start, or start again after an interruption of the channel, in which hints may have been lost."""
         self._under_way.clear()
-        self._tell([Hello()])
+        self._enqueue([Hello()])
         self._recount()
         self.compare()
 
     def _recount(self) -> None:
         """Send the number of each user's devices at this instance again."""
-        self._tell([Recount()])
+        self._enqueue([Recount()])
         self._moved.update(self._devices.users)
 
-    def _tell(self, items: list[Item]) -> None:
+    def _enqueue(self, items: list[Item]) -> None:
         assert self._channel is not None
         if not items:
             return
@@ -240,12 +240,12 @@ class Instances:
         if other is None:
             self._forget_absent()
             other = self._others[hint.instance] = Other(expected=-1, heard=0.0)
-            log.info("another instance is there", instance=hint.instance)
+            log.info("another instance was found", instance=hint.instance)
         follows = hint.number == other.expected
         other.expected, other.heard = hint.number + 1, monotonic()
         self._take_note(hint, other)
-        if self._changes and self._soon is not None:
-            self._soon(self._follow)
+        if self._changes and self._schedule is not None:
+            self._schedule(self._follow)
         if not follows:
             self.compare()
 
@@ -293,8 +293,8 @@ class Instances:
     def compare(self) -> None:
         """Compare the numbers of all connected users with the database, between the next batches."""
         self._compare_again = True
-        if self._soon is not None:
-            self._soon(self._compare)
+        if self._schedule is not None:
+            self._schedule(self._compare)
 
     async def _compare(self) -> None:
         if not self._to_compare:
@@ -303,5 +303,5 @@ class Instances:
         if some:
             await self.follower.compare(some)
         if self._to_compare or self._compare_again:
-            assert self._soon is not None
-            self._soon(self._compare)
+            assert self._schedule is not None
+            self._schedule(self._compare)

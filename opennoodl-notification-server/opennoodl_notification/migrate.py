@@ -49,7 +49,7 @@ class Migration:
         """
         await self._inspect_target()
         async for piece in self._source.content(PIECE):
-            await self._bring(piece)
+            await self._copy(piece)
         source, target = await self._source.counts(), await self._target.counts()
         if source != target:
             raise MigrationError(f"the counts differ: {_text(source)} in the source, {_text(target)} in the target")
@@ -82,7 +82,7 @@ class Migration:
         if known != there:
             raise MigrationError(f"the target has {_text(there)}, of which the source has {_text(known)}; {NOT_EMPTY}")
 
-    async def _bring(self, piece: Changes) -> None:
+    async def _copy(self, piece: Changes) -> None:
         needs = Needs("", 0)
         needs.users.update({inbox.user_id: 0 for inbox in piece.inboxes})
         needs.sendings.update((sending.sender, sending.key) for sending in piece.sendings)

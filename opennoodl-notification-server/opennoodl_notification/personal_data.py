@@ -86,7 +86,7 @@ async def erase(store: Store, person: Person, ttl_days: int) -> None:
         now = int(time() * 1000)
         async with store.transaction(Needs("", 0, revoked=set(some))) as transaction:
             batch = Batch(transaction.loaded, now, ttl_days, 0, SendQuota(0), expiry="")
-            batch.take_back(user, some)
+            batch.remove_sent(user, some)
             if changes := batch.changes():
                 await transaction.commit(changes)
     own = Changes(

@@ -126,7 +126,7 @@ class NotificationServer(JsonApplication[Any]):
         self._working = asyncio.create_task(self.worker.run())
         self._background = [asyncio.create_task(self.cleanup.run())]
         if not self.store.exclusive:
-            self._background.append(asyncio.create_task(self.instances.run(self.worker.soon)))
+            self._background.append(asyncio.create_task(self.instances.run(self.worker.schedule)))
         if self._channel is not None:
             self.instances.use(self._channel)
             self._exchanging = asyncio.create_task(self._channel.run(self.instances))

@@ -57,7 +57,7 @@ class Totals:
         if not self._certain or (not store.exclusive and monotonic() - self._counted >= COUNT_INTERVAL):
             await self.count(store)
 
-    def doubt(self) -> None:
+    def mark_uncertain(self) -> None:
         """Mark the totals as wrong, since a commit may or may not have succeeded."""
         self._certain = False
 

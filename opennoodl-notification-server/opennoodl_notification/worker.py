@@ -15,7 +15,8 @@ from .clock import Clock
 from .devices import Devices
 from .edge.errors import BadMessage
 from .edge.metrics import SECONDS, Histogram
-from .inbox.batch import Batch, Outcome, StorageFull, need
+from .inbox.batch import Batch, Outcome, StorageFull
+from .inbox.requirements import need
 from .inbox.send_quota import SendQuota
 from .inbox.store import Changes, Needs, Store, StoreError, UnsettledError
 from .instances import Instances, Job
@@ -96,7 +97,7 @@ class Worker:
             began.append(waiting)
         return monotonic() - min(began) if began else 0.0
 
-    def soon(self, job: Job) -> None:
+    def schedule(self, job: Job) -> None:
         """Run a job between two batches."""
         if job not in self._jobs:
             self._jobs.append(job)
@@ -120,7 +121,7 @@ class Worker:
             await asyncio.sleep(0)  # a batch without a change may not have waited for anything
 
     async def step(self) -> None:
-        """Do what was to be done soon. Then take a batch, make its changes in one commit, and answer what it reads."""
+        """Run the scheduled jobs. Then take a batch, make its changes in one commit, and answer its reads."""
         await self._do_jobs()
         now = self._clock.now()
         needs = Needs(timestamp(self._clock.expiry()), self._settings.max_per_user)
@@ -172,7 +173,7 @@ class Worker:
                     self.commits += 1
                     self.seconds.observe(perf_counter() - started)
                     if self.failure is not None:
-                        self.works()
+                        self.recovered()
         except Exception as error:  # after any error but an UnsettledError, nothing was stored
             self.failed(error)
             if batch is not None:
@@ -181,7 +182,7 @@ class Worker:
                 bad = UNAVAILABLE if request.user is not None else UNAUTHORIZED
                 self._devices.refuse(request.device, request.refuse(bad))
             if isinstance(error, UnsettledError) and changes is not None:
-                self._doubt(changes)
+                self._handle_unsettled(changes)
             return None
         self._totals.add(batch.growth, batch.grown - freed)
         self._devices.settle(batch.inboxes, () if changes is None else changes.forgotten)
@@ -190,7 +191,7 @@ class Worker:
             events = chain(batch.expired, *of_requests)
             self._instances.announce(before, batch, changes, batch.grown - freed, events)
         for user, event in batch.expired:
-            self._devices.tell(user, event)
+            self._devices.send_event(user, event)
         for request, outcome in zip(requests, outcomes, strict=True):
             if isinstance(outcome, BadMessage):
                 self._devices.refuse(request.device, request.refuse(outcome))
@@ -206,7 +207,7 @@ class Worker:
             log.error("the store failed", error=str(error), exc_info=unforeseen)
         self.failure = str(error)
 
-    def works(self) -> None:
+    def recovered(self) -> None:
         """Record that the store works again."""
         log.info("notifications can be stored again")
         self.failure = None
@@ -248,9 +249,9 @@ class Worker:
             device.disconnect(1011, "The server failed on this message.")
             return Outcome()
 
-    def _doubt(self, changes: Changes) -> None:
+    def _handle_unsettled(self, changes: Changes) -> None:
         """After an unsettled commit: close the connections of the affected inboxes, and count the store again."""
-        self._totals.doubt()
+        self._totals.mark_uncertain()
         for user in (*(inbox.user_id for inbox in changes.inboxes), *changes.forgotten):
             for device in self._devices.of(user):
                 device.disconnect(1013, UNSETTLED, "storage-unavailable")

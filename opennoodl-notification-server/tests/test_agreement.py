@@ -108,7 +108,7 @@ class Agreement(RuleBasedStateMachine):
     @rule()
     def clean(self) -> None:
         """Search for what has expired."""
-        self.desk.app.cleanup.soon()
+        self.desk.app.cleanup.schedule()
         self.run(self.desk.app.worker.step())
 
     @rule(user=users, which=positions, hears=st.none() | st.integers(0, 3))
@@ -126,7 +126,7 @@ class Agreement(RuleBasedStateMachine):
     def fail(self, error: StoreError, stored: bool) -> None:
         """Let the store fail for what was asked and for what is due: nobody is told of what may not be stored."""
         self.desk.failing, self.desk.stored = error, stored and error is SILENT
-        self.desk.app.cleanup.soon()
+        self.desk.app.cleanup.schedule()
         self.run(self.desk.app.worker.step())
         self.handle()
         self.desk.failing = None
@@ -196,7 +196,7 @@ class Agreement(RuleBasedStateMachine):
         if not hasattr(self, "desk") or self.desk.app.worker.queued:
             return
         self.handle()
-        self.desk.app.cleanup.soon()
+        self.desk.app.cleanup.schedule()
         self.run(self.desk.app.worker.step())
         for user in USERS:
             fresh = self.run(self.desk.join(user))

@@ -94,7 +94,7 @@ async def test_backup_under_load_is_complete(tmp_path: Path, kind: str) -> None:
         else:
             code, output, error = await command("restore", str(backup), **environment(restored))
             assert code == 0, error
-            assert output.startswith("all is there: ")
+            assert output.startswith("complete: ")
         found = await inbox(restored)
         assert set(sent[:known]) <= found
         # Of what came meanwhile, a beginning.

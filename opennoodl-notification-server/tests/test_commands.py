@@ -345,7 +345,7 @@ async def test_migrate_command_fills_a_database(
     assert "in use" in error
     await service.stop()
     code, output, _ = await call_beside("migrate", "--from", str(file), "--to", database)
-    assert (code, output) == (0, "all is there: 1 notification in 1 inbox\n")
+    assert (code, output) == (0, "complete: 1 notification in 1 inbox\n")
     ann = await device(await serve(database_url=database))
     assert [one["id"] for one in (await ann.authenticate("ann"))["notifications"]] == [id_]
 

@@ -253,7 +253,7 @@ async def test_recreated_inbox_continues_at_another_instance(
     await elsewhere.expect("notification")  # else the inbox may be forgotten first, and the device told of neither
     await sender.ask("revoke-notification", notificationId=sent)
     await elsewhere.expect("notification-deleted")
-    both[0].app.cleanup.soon()
+    both[0].app.cleanup.schedule()
     await until(lambda: not both[1].app.devices.sequences["u"])
     await sender.notify("u")
     await elsewhere.expect("notification")
@@ -413,7 +413,7 @@ def test_hints_that_wait_are_bounded() -> None:
     (text,) = group.take()
     first = hints.unpack(text).number
     for number in range(2000):
-        group._tell([change(number)])
+        group._enqueue([change(number)])
     assert group.lost == 1
     assert group._outgoing_size < instances.MOST_WAITING
     assert hints.unpack(group.take()[0]).number > first + 1

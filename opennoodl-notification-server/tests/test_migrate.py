@@ -140,8 +140,8 @@ def test_migration_between_any_stores_is_complete(tmp_path: Path, source: str, t
 
 
 def interrupted(steps: int) -> Callable[[Migration, Changes], Coroutine[Any, Any, None]]:
-    """Return what takes the place of `Migration._bring`, and brings so many pieces and no more."""
-    bring, left = Migration._bring, steps
+    """Return what takes the place of `Migration._copy`, and brings so many pieces and no more."""
+    bring, left = Migration._copy, steps
 
     async def fail(migration: Migration, piece: Changes) -> None:
         nonlocal left
@@ -163,7 +163,7 @@ def test_interrupted_migration_continues(
     run(fill(at, content(), kill=kill))
     for steps in (1, 3):
         with monkeypatch.context() as patch:
-            patch.setattr(Migration, "_bring", interrupted(steps))
+            patch.setattr(Migration, "_copy", interrupted(steps))
             if kill:
                 patch.setattr(JsonStore, "close", killed)
             with pytest.raises(StoreError):
@@ -187,7 +187,7 @@ def test_broken_off_with_a_file_of_others(tmp_path: Path, monkeypatch: pytest.Mo
         for one in content().added:
             database.table("notifications").insert(json.loads(msgspec.json.encode(one)))
     with monkeypatch.context() as patch:
-        patch.setattr(Migration, "_bring", interrupted(2))
+        patch.setattr(Migration, "_copy", interrupted(2))
         with pytest.raises(StoreError):
             run(migrated(at, to))
     assert run(migrated(at, to)) == USERS * EACH
@@ -250,7 +250,7 @@ def test_as_many_others_in_the_target(tmp_path: Path, kind: str, other: str) -> 
         there.deletions[3] = structs.replace(there.deletions[3], id="another")
     run(fill(to, there))
     before = run(kept(to))
-    with pytest.raises(MigrationError, match="other records than the source; it has to be empty.*nothing was written"):
+    with pytest.raises(MigrationError, match=r"other records than the source; it has to be empty.*nothing was written"):
         run(migrated(at, to))
     assert run(kept(to)) == before
 

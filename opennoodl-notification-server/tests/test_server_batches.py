@@ -82,7 +82,7 @@ async def test_unknown_outcome_of_a_commit_closes_devices(desk: Desk, stored: bo
     await desk.work()
     assert sender.take()[-1]["type"] == "notification-sent"
     assert (len(again.inbox()), again.unread) == (1, 1)
-    desk.app.cleanup.soon()
+    desk.app.cleanup.schedule()
     await desk.app.worker.step()
     assert desk.app.totals.notifications == 1
 
@@ -99,8 +99,8 @@ async def test_a_job_that_fails_costs_no_other_one(desk: Desk) -> None:
         done.set()
 
     device = await desk.join("u")
-    desk.app.worker.soon(fail)
-    desk.app.worker.soon(succeed)
+    desk.app.worker.schedule(fail)
+    desk.app.worker.schedule(succeed)
     desk.ask(device, "invite", targetUserId="u", data={})
     await desk.app.worker.step()
     assert done.is_set()

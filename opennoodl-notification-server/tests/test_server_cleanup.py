@@ -120,7 +120,7 @@ async def test_failing_cleanup_blocks_no_other_inbox(serve: Serve, device: Devic
     service.app.store.transaction, service.app.store.due = transaction, due
     client = await device(service, "s")
     for _ in range(3):
-        service.app.cleanup.soon()
+        service.app.cleanup.schedule()
         await client.notify("u")
 
 

@@ -141,7 +141,7 @@ async def test_clock_that_is_ahead_at_the_start_deletes_nothing(
     await service.stop()
     now.ahead = YEARS
     service = await serve(**settings(at))
-    service.app.cleanup.soon()
+    service.app.cleanup.schedule()
     client = await device(service, "s")
     assert await client.notify("u", idempotencyKey="key") == sent
     reader = await device(service, "u")

@@ -1,6 +1,6 @@
 """A batch: the changes of messages to inboxes, and the events for devices. Knows no socket and no disk.
 
-`need` lists the records that a message reads. The store loads them. `Batch` works on them and returns changes for the
+`Batch` works on the records that `requirements.need` has listed and the store has loaded, and returns changes for the
 store. Nothing is sent until the changes are stored. If they cannot be stored, the batch is dropped without an effect.
 """
 
@@ -45,7 +45,7 @@ from ..records import (
     timestamp,
 )
 from .send_quota import SendQuota
-from .store import Changes, Loaded, Needs
+from .store import Changes, Loaded
 
 DAY = 86_400_000
 """Milliseconds for which idempotency keys are stored."""
@@ -72,39 +72,6 @@ class Outcome(NamedTuple):
     replies: Sequence[Answer] = ()
     events: Sequence[tuple[str, Event]] = ()
     answered: bool = False
-
-
-def need(needs: Needs, user: str, incoming: Incoming, *, address: str, quota: SendQuota, now: int) -> None:
-    """Add to `needs` the records that a message of `user` needs.
-
-    Args:
-        needs: the needs of the batch.
-        user: the user of the request.
-        incoming: the message.
-        address: the address of the connection.
-        quota: counts sendings. If it does not allow this one, the inboxes of the receivers are not needed.
-        now: the time in milliseconds.
-    """
-    match incoming:
-        case SendNotification(idempotency_key=key, targets=targets):
-            if quota.has(user, address, len(targets), sending_size(user, targets, incoming.data), now / 1000):
-                needs.users.update(targets)
-            if key is not None:
-                needs.sendings.add((user, key))
-        case RevokeNotification():
-            needs.revoked.update(incoming.ids)
-        case MarkRead() | DeleteNotification():
-            needs.users[user] += 0
-            needs.ids.update(incoming.ids)
-        case MarkUnread():
-            # These may be the ones to delete for new ones. If they are no longer read, others must be loaded for that.
-            needs.users[user] += len(incoming.ids)
-            needs.ids.update(incoming.ids)
-        case MarkAllRead():
-            needs.users[user] += 0
-            needs.unread.add(user)
-        case _:
-            needs.users[user] += 0
 
 
 class Batch:
@@ -311,12 +278,12 @@ class Batch:
         Raises:
             BadMessage: `not-found` if all were deleted before.
         """
-        events = self.take_back(sender, ids)
+        events = self.remove_sent(sender, ids)
         if not events:
             raise BadMessage("not-found", "You have sent no notification with this notificationId, or it is gone.")
         return Outcome([Revoked([event.notification_id for _, event in events])], events)
 
-    def take_back(self, sender: str, ids: Iterable[str]) -> list[tuple[str, Deleted]]:
+    def remove_sent(self, sender: str, ids: Iterable[str]) -> list[tuple[str, Deleted]]:
         """Delete those of these notifications that `sender` has sent; return the events for their receivers."""
         found = [records[id_] for id_ in ids for records in self._records.values() if id_ in records]
         return [self._remove(record) for record in found if record.from_user_id == sender]
@@ -357,7 +324,7 @@ class Batch:
             inbox = self.inboxes[user] = Inbox(user_id=user, sequence=0)
             self._records[user] = {}
         while self._room and inbox.total >= self._room:
-            events.append(self._remove(self._first_to_go(user)))
+            events.append(self._remove(self._next_to_evict(user)))
         before = inbox.size
         record = inbox.add(**new, epoch=self._epoch, now=self._now, ttl=self._ttl)
         shown = record.shown()
@@ -374,7 +341,7 @@ class Batch:
         if record.user_id in self._oldest:
             heappush(self._oldest[record.user_id], _rank(record))
 
-    def _first_to_go(self, user: str) -> Record:
+    def _next_to_evict(self, user: str) -> Record:
         """Return the notification to delete first: the oldest read one, otherwise the oldest."""
         records = self._records[user]
         if user not in self._oldest:

@@ -25,10 +25,10 @@ def _spelled_out(place: str) -> str:
     if "://" not in place:
         return str(Path(place).resolve())
     try:
-        from .sql.engines import spelled_out
+        from .sql.engines import normalized
     except ImportError as error:
         raise StartError(f"{MISSING} ({error.name} is missing)") from None
-    return spelled_out(place)
+    return normalized(place)
 
 
 def choose_channel(place: str, listen_url: str) -> Channel | None:

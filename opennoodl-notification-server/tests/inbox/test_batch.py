@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 from opennoodl_notification.edge.errors import BadMessage
-from opennoodl_notification.inbox.batch import Batch, Outcome, need
+from opennoodl_notification.inbox.batch import Batch, Outcome
+from opennoodl_notification.inbox.requirements import need
 from opennoodl_notification.inbox.send_quota import SendQuota
 from opennoodl_notification.inbox.store import Loaded, Needs, Query
 from opennoodl_notification.messages import (

@@ -76,7 +76,7 @@ class Contents:
         self._users[record.id] = record.user_id
         self.records.setdefault(record.user_id, {})[record.id] = record
 
-    def fit(self) -> None:
+    def correct_states(self) -> None:
         """Correct the states of inboxes that do not match their records, after an edit of the file or a lost journal.
 
         All numbers of such an inbox become unusable for resuming, since devices may have received lost changes. `due`

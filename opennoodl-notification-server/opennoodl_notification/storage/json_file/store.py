@@ -94,10 +94,10 @@ class JsonStore(Store):
         except ForeignFileError as error:
             raise StartError(f"DB_FILE {self._name} {error}; the file is unchanged: name another one") from None
         except (ValueError, RecursionError) as error:
-            way_out = "; the lines before it are undamaged" if isinstance(error, JournalError) else self._way_out()
+            advice = "; the lines before it are undamaged" if isinstance(error, JournalError) else self._advice()
             if isinstance(error, ChecksumError):
-                way_out += "; if you edited it, delete its table `checksum`"
-            raise StartError(f"DB_FILE {self._name} is damaged, and is unchanged: {error}{way_out}") from None
+                advice += "; if you edited it, delete its table `checksum`"
+            raise StartError(f"DB_FILE {self._name} is damaged, and is unchanged: {error}{advice}") from None
         if outdated and not self._read_only:
             self._write_meanwhile()
 
@@ -243,13 +243,13 @@ class JsonStore(Store):
         self._generation = self._oldest = self._file.read(self.contents)
         if not there and (traces := self._traces()):
             missing = f"DB_FILE {self._name} is missing, but {traces[0]} exists; restore it from a backup"
-            raise StartError(missing + self._way_out())
+            raise StartError(missing + self._advice())
         numbers = [number for number in self._numbers() if number >= self._generation]
         for number in range(self._generation, numbers[-1] if numbers else self._generation + bool(self._generation)):
             if number not in numbers:
                 name = self._journal_path(number).name
-                way_out = "to start without its changes, create an empty file with this name"
-                raise StartError(f"DB_FILE {self._name} continues in {name}, which is missing; {way_out}")
+                advice = "to start without its changes, create an empty file with this name"
+                raise StartError(f"DB_FILE {self._name} continues in {name}, which is missing; {advice}")
         replayed = False
         for number in numbers:
             path = self._journal_path(number)
@@ -258,7 +258,7 @@ class JsonStore(Store):
             used = path.stat().st_size > 0
             self._generation = number + used
             replayed |= used
-        self.contents.fit()
+        self.contents.correct_states()
         if self._file.edited:  # the changes have no sequence numbers: devices must get their whole lists
             for inbox in self.contents.inboxes.values():
                 inbox.forget()
@@ -270,7 +270,7 @@ class JsonStore(Store):
         backup = [self._file.backup.name] * self._file.backup.exists()
         return backup if 0 in numbers else [*backup, *(self._journal_path(number).name for number in numbers)]
 
-    def _way_out(self) -> str:
+    def _advice(self) -> str:
         """Return advice for a missing file; empty if there is none."""
         backup = self._file.backup
         return f"; to start with its backup, rename {backup.name} to {self._path.name}" if backup.exists() else ""

@@ -136,9 +136,9 @@ class Channel:
 
     async def _connect(self) -> None:
         self._connection = await asyncpg.connect(**self._arguments)
-        told = self._connection.get_server_pid()
+        reported = self._connection.get_server_pid()
         pid, table = await self._connection.fetchrow("SELECT pg_backend_pid(), to_regclass($1)::oid", versions.name)
-        if told != pid:
+        if reported != pid:
             raise PooledError
         if table is None:
             raise asyncpg.InterfaceError("it has no table of this server")

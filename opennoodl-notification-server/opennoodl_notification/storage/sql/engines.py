@@ -31,7 +31,7 @@ UNNAMED: dict[str, Any] = {
 """Arguments for connections without named prepared statements, for poolers that share connections among clients."""
 
 
-def spelled_out(url: str) -> str:
+def normalized(url: str) -> str:
     """Return a normal form of a URL: the path of SQLite's file, or the arguments of PostgreSQL's driver."""
     if is_postgresql(url):
         return str(arguments(url, TIMEOUT)["dsn"])
@@ -99,8 +99,8 @@ async def is_pooled(connection: AsyncConnection) -> bool:
     """Return whether there is a pooler such as pgbouncer: it reports another process than the one that answers."""
     driver = (await connection.get_raw_connection()).driver_connection
     assert driver is not None
-    told: int = driver.get_server_pid()
-    return told != (await connection.execute(sa.select(sa.func.pg_backend_pid()))).scalar()
+    reported: int = driver.get_server_pid()
+    return reported != (await connection.execute(sa.select(sa.func.pg_backend_pid()))).scalar()
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:

@@ -145,9 +145,9 @@ class SqlStore(Store):
             async with _failing(), self._engine.begin() as connection:
                 if self.file is None:
                     await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))
-                strange = await connection.run_sync(make_tables if self._create else look_for_tables)
-                if strange is not None:
-                    raise StoreError(strange)
+                problem = await connection.run_sync(make_tables if self._create else look_for_tables)
+                if problem is not None:
+                    raise StoreError(problem)
                 if not self._read_only:
                     await upgrade(connection)
                 version = await version_of(connection)
@@ -160,8 +160,8 @@ class SqlStore(Store):
         except (TypeError, ValueError) as error:  # from PostgreSQL's driver, which gets the URL's options unchanged
             raise StartError(f"the database {self._name} cannot be used: {_reason(error)}; {DATABASES}") from None
         if version != VERSION:
-            way_out = "; start this version's server to change it" if version in UPGRADES else ""
-            raise StartError(f"the database {self._name} has schema {version}; this version knows {VERSION}{way_out}")
+            advice = "; start this version's server to change it" if version in UPGRADES else ""
+            raise StartError(f"the database {self._name} has schema {version}; this version knows {VERSION}{advice}")
 
     def _connected(self, *_: object) -> None:
         """Begin an epoch before the next batch: the database may have lost commits since the last connection."""

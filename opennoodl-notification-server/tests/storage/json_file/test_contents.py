@@ -78,7 +78,7 @@ def test_states_are_corrected_to_their_inboxes() -> None:
     inboxes = [Inbox(user_id=user, sequence=7, total=5, unread=5, due=due) for user, due in states.items()]
     added = [record(f"{user}{number}", user, NOW + number, read=number == 0) for user in "uvw" for number in range(2)]
     kept = contents(added=added, inboxes=inboxes)
-    kept.fit()
+    kept.correct_states()
     assert {user: inbox.due for user, inbox in kept.inboxes.items()} == {
         **{"u": early, "v": first, "w": first},
         "empty": early,
