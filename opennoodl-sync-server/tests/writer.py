@@ -66,6 +66,13 @@ class Writer(Editor):
         assert self._socket is not None
         return self._socket.close_code
 
+    @property
+    def told(self) -> str:
+        """Why the server has ended the last connection, and the last messages before."""
+        assert self._socket is not None
+        last = [message.hex() for message in self.sent[-5:]]
+        return f"{self.code} {self._socket.close_reason!r} after {last}"
+
     async def connect(self, port: int) -> None:
         """Connect and sync; step 2 to the server has the edits made offline."""
         url = f"ws://127.0.0.1:{port}/{self.room}{'?ack=true' if self.ack else ''}"
