@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from queue import SimpleQueue
 
+from ..memory.allocator import keep_large_blocks_apart
 from ..yjs.compaction import compact_records
 from ..yjs.document import DamagedError
 from ..yjs.lib0 import finish
@@ -33,6 +34,7 @@ def main() -> None:
     ignore_signals()
     lower_priority()
     be_killed_first()
+    keep_large_blocks_apart()
     jobs: Jobs = SimpleQueue()
     threading.Thread(target=_receive, args=(jobs,), daemon=True).start()
     while True:

@@ -10,6 +10,7 @@ standard error is the reason. It imports only the engine.
 import secrets
 import sys
 
+from ..memory.allocator import keep_large_blocks_apart
 from ..versions.content import pack, unpack
 from ..yjs.compaction import compact_records
 from ..yjs.document import DamagedError, Document
@@ -31,6 +32,7 @@ def main() -> None:
     ignore_signals()
     lower_priority()
     be_killed_first()
+    keep_large_blocks_apart()
     limit_memory(MEMORY)
     try:
         parts = read(sys.stdin.buffer, lambda _: None)

@@ -258,4 +258,5 @@ def test_the_process_is_light() -> None:
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert not {"asyncio", "websockets", "pycrdt", "plyvel", "msgspec", "structlog", "httpx"} & set(loaded)
     ours = {name for name in loaded if name.startswith("opennoodl_sync.") and not name.startswith("opennoodl_sync.yjs")}
-    assert ours == {f"opennoodl_sync.workers{name}" for name in ("", ".compaction_process", ".limits", ".messages")}
+    workers = {f"opennoodl_sync.workers{name}" for name in ("", ".compaction_process", ".limits", ".messages")}
+    assert ours == {*workers, "opennoodl_sync.memory", "opennoodl_sync.memory.allocator"}

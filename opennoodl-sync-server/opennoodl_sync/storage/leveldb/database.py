@@ -295,13 +295,7 @@ class Database:
             if self._must_reopen:
                 self._reopen()
             size = batch.size
-            with self._db.write_batch(transaction=True, sync=sync) as records:
-                for key, value in batch.puts:
-                    records.put(key, value)
-                for key, value, first in batch.sealed:
-                    records.put(key, seal(key, value, first))
-                for key in batch.deletes:
-                    records.delete(key)
+            self._write(batch, sync=sync)
             if size > WRITE_BUFFER:
                 self._make_table()
             if sync:
@@ -315,6 +309,16 @@ class Database:
             raise failure from fault
         self.unsynced = self.unsynced or not sync
         self.failure = None
+
+    def _write(self, batch: RecordBatch, *, sync: bool) -> None:
+        """Write a batch; LevelDB's copy of it is freed when this returns."""
+        with self._db.write_batch(transaction=True, sync=sync) as records:
+            for key, value in batch.puts:
+                records.put(key, value)
+            for key, value, first in batch.sealed:
+                records.put(key, seal(key, value, first))
+            for key in batch.deletes:
+                records.delete(key)
 
     def _make_table(self) -> None:
         """Make LevelDB move a large batch from memory to a table now, instead of before the next write.
