@@ -173,7 +173,19 @@ class Model(RuleBasedStateMachine):
     def lose(self, data: st.DataObject) -> None:
         """A connection is lost, that of a peer if there is one; a new one comes in its place."""
         peers = [number for number, client in enumerate(self.clients) if client in self.places]
-        number = data.draw(st.sampled_from(peers) if peers else clients)
+        self.do_lose(data.draw(st.sampled_from(peers) if peers else clients))
+
+    @precondition(lambda self: self.resumable())
+    @rule(data=st.data())
+    def lose_and_signal(self, data: st.DataObject) -> None:
+        """The connection of a peer that can resume is lost, and its room sends it signals."""
+        client = data.draw(st.sampled_from(self.resumable()))
+        self.do_lose(self.clients.index(client))
+        if client in self.away:
+            self.do_signal_absent(self.places[client])
+
+    def do_lose(self, number: int) -> None:
+        """Lose a connection."""
         client = self.clients[number]
         place = self.places.get(client)
         if place is None or not place.resumable or len(self.away) >= MAX_ABSENT:
@@ -241,7 +253,10 @@ class Model(RuleBasedStateMachine):
     @rule(data=st.data())
     def signal_absent(self, data: st.DataObject) -> None:
         """The peers of a room send a signal to one that is absent."""
-        absent = self.places[data.draw(st.sampled_from(self.away))]
+        self.do_signal_absent(self.places[data.draw(st.sampled_from(self.away))])
+
+    def do_signal_absent(self, absent: Place) -> None:
+        """Have the peers of a room send a signal to one that is absent."""
         for client, place in list(self.places.items()):
             if place.room == absent.room and not place.absent:
                 self.do_signal(client, absent.peer)
@@ -342,11 +357,13 @@ class Model(RuleBasedStateMachine):
         """Return who can resume and counts, and has a connection that works."""
         return [client for client in self.reachable() if self.places[client].counts]
 
+    def resumable(self) -> list[Client]:
+        """Return the clients with a connection that can resume."""
+        return [client for client, place in self.places.items() if place.resumable and not place.absent]
+
     def reachable(self) -> list[Client]:
-        """Return who can resume and has a connection that works."""
-        return [
-            client for client, place in self.places.items() if place.resumable and not place.dark and not place.absent
-        ]
+        """Return those of them whose connection works."""
+        return [client for client in self.resumable() if not self.places[client].dark]
 
     def may_say(self, token: str, identity: tuple[str, str, str, int | None]) -> bool:
         """Return whether who resumes counts right, if it counts; the others may say what they like."""
