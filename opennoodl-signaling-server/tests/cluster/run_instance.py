@@ -3,10 +3,10 @@
 import sys
 
 from opennoodl_signaling.__main__ import main
-from opennoodl_signaling.cluster import link, membership, redis_connection
+from opennoodl_signaling.cluster import membership, redis_connection
 
 membership.LEASE = float(sys.argv.pop(1))
 membership.FILL = 2 * membership.LEASE
 membership.TICK = membership.LEASE / 10
-link.TIMEOUT = redis_connection.TIMEOUT = membership.LEASE / 2
+redis_connection.TIMEOUT = membership.LEASE / 2
 main()
