@@ -25,6 +25,8 @@ NOTHING = b"\x00\x00"
 """The update without any change."""
 PATIENCE = 120.0
 """Time limit for clients to converge, in seconds; documents of many rounds are large."""
+EARLY = 500
+"""Messages that a client sends at most before it is synced. The server refuses about 1,000 updates that wait for others."""
 LONG_TEXT = 500
 """Characters of a text from which edits also delete."""
 
@@ -86,8 +88,7 @@ class Writer(Editor):
         # that the server does not have yet. They are stored and acknowledged, but stay pending. If the server is killed
         # before step 2 arrives, they cannot be checked. Therefore a client that counts acknowledgements waits here.
         while self.ack and not self.sent and not self._reading.done():
-            self._changed.clear()
-            await self._changed.wait()
+            await self._next_message()
 
     async def ended(self) -> int:
         """Wait for the end of the connection; return its close code."""
@@ -114,6 +115,10 @@ class Writer(Editor):
                 self._changed.clear()
                 await self._changed.wait()
 
+    async def _next_message(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
     def next_message(self) -> asyncio.Task[bool]:
         """Return a task that is done after the next message."""
         assert self._reading is not None
@@ -133,6 +138,8 @@ class Writer(Editor):
                 for _ in range(self.dice.randint(1, 5)):
                     await self.send(update_message(self.edit()))
                 await asyncio.sleep(self.pause)
+                while not self.synced and len(self.sent) > EARLY and not self._reading.done():
+                    await self._next_message()
         except (ConnectionClosed, WebSocketException, OSError):
             await self.ended()
 
