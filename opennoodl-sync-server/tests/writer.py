@@ -26,7 +26,7 @@ NOTHING = b"\x00\x00"
 PATIENCE = 120.0
 """Time limit for clients to converge, in seconds; documents of many rounds are large."""
 EARLY = 500
-"""Messages that a client sends at most before it is synced. The server refuses about 1,000 updates that wait for others."""
+"""Limit of messages before a client is synced: the server refuses a client after about 1,000 pending updates."""
 LONG_TEXT = 500
 """Characters of a text from which edits also delete."""
 
