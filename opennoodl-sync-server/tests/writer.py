@@ -138,7 +138,7 @@ class Writer(Editor):
                 for _ in range(self.dice.randint(1, 5)):
                     await self.send(update_message(self.edit()))
                 await asyncio.sleep(self.pause)
-                while not self.synced and len(self.sent) > EARLY and not self._reading.done():
+                while not self.synced and len(self.sent) > EARLY and self.code is None:
                     await self._next_message()
         except (ConnectionClosed, WebSocketException, OSError):
             await self.ended()
