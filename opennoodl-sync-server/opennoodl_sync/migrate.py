@@ -93,7 +93,9 @@ async def _same(source: PersistentStore, target: PersistentStore, name: str) -> 
 async def _copy(target: PersistentStore, name: str, stored: Stored, state_vector: bytes) -> None:
     records, _ = await target.open(name)
     batch = target.writer.batch()
-    records.replace(len(stored.updates) - 1, stored.updates, state_vector, stored.base_index, batch)
+    records.replace(
+        len(stored.updates) - 1, stored.updates, state_vector, stored.indexes.get(len(stored.updates) - 1), batch
+    )
     await target.store(batch)
     batch = target.writer.batch()
     records.release(batch)

@@ -99,6 +99,7 @@ class Sync(Application):
             max_size=self.settings.max_document_size,
             budget=self._budget,
             compacted=self._compacted,
+            stored=self._store_changes,
             loaded=self._loaded,
         )
         making = asyncio.Lock()
@@ -216,6 +217,9 @@ class Sync(Application):
 
     def _compacted(self, room: Room) -> None:
         self._sessions.compacted(room)
+
+    async def _store_changes(self, room: Room) -> None:
+        await self._sessions.flusher.stored(room)
 
     def _loaded(self, room: Room, last: int) -> None:
         if self._versions is not None:

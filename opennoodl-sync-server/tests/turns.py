@@ -70,8 +70,7 @@ def whole(document: Document) -> bytes:
 def end_turn(room: Room, store: Store) -> Flush:
     """End a turn: store the changes of a room, compact it if that is due; return its messages."""
     flush = write_turn(room, store)
-    if compact_if_due(room):
-        write_turn(room, store)
+    compact_if_due(room, store)
     return flush
 
 
@@ -83,22 +82,31 @@ def write_turn(room: Room, store: Store) -> Flush:
     return flush
 
 
-def compact_if_due(room: Room, *, idle: bool = False) -> bool:
-    """Compact a document if that is due, without a process; return whether it was. The next turn stores it."""
+def compact_if_due(room: Room, store: Store, *, idle: bool = False) -> bool:
+    """Compact a document if that is due, without a process, and store it; return whether it was."""
     if not room.records.is_compaction_due(idle=idle):
         return False
-    segment, waiting = finish(compact_records(finish(segment.write()) for segment in finish(room.begin_compaction())))
+    finish(room.begin_compaction())
+    while compact_part(room):
+        write_turn(room, store)
+    write_turn(room, store)
+    return True
+
+
+def compact_part(room: Room) -> bool:
+    """Compact the next part of a document, without a process; return whether there are further ones."""
+    part = finish(room.next_part())
+    segment, waiting = finish(compact_records(finish(segment.write()) for segment in part.segments))
     assert waiting is None
     update = finish(segment.write())
-    room.end_compaction(update, segment, finish(write_index(segment, [update])))
-    return True
+    room.end_part(part, update, segment, finish(write_index(segment, [update])))
+    return bool(part.rest)
 
 
 def rest(room: Room, store: Store) -> None:
     """Unload a room."""
     end_turn(room, store)
-    if compact_if_due(room, idle=True):
-        write_turn(room, store)
+    compact_if_due(room, store, idle=True)
 
 
 def waiting(room: Room) -> list[bytes]:

@@ -89,7 +89,7 @@ class Answers:
         for client, state_vector in self.asked.items():
             answer, steps = self._answer(state_vector, steps)
             if answer is None:
-                has = self._document.state_vector() if has is None else has
+                has = self._document.state_vector_for_difference() if has is None else has
                 difference = self._document.difference(state_vector)
                 large.append((client, LargeAnswer(state_vector, difference, has, self._document.version)))
             else:

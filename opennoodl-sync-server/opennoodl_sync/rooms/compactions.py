@@ -1,13 +1,13 @@
 """Compactions: replace the content of documents by its shortest form, computed in another process."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import structlog
 
-from ..workers.compactor import Compacted, CompactionError, Compactor
-from ..yjs.segment import Segment
+from ..storage.interface import StoreError
+from ..workers.compactor import CompactionError, Compactor
 from .fair_turns import FairTurns
 from .room import Room
 from .timeslicer import Outcome, TimeSlicer
@@ -24,12 +24,16 @@ class Compactions:
     Args:
         slicer: runs the long work of rooms.
         limit: bytes of memory for documents; 0 means no limit.
-        end: is called with a room that is not busy, and what ends its compaction.
+        store: stores a compacted part of a room; raises `StoreError` if the room has left memory.
+        end: is called with a room that is not busy, whose compaction has ended.
     """
 
-    def __init__(self, slicer: TimeSlicer, limit: int, end: Callable[[Room, Callable[[], None]], None]) -> None:
+    def __init__(
+        self, slicer: TimeSlicer, limit: int, store: Callable[[Room], Awaitable[None]], end: Callable[[Room], None]
+    ) -> None:
         self._slicer = slicer
         self._limit = limit
+        self._store = store
         self._end = end
         self._compactor = Compactor()
         self._turns = FairTurns()
@@ -50,18 +54,28 @@ class Compactions:
         """Compact the document of a room; call this directly after a flush."""
         self._slicer.do(room, room.begin_compaction(), partial(self._begun, room))
 
-    async def compact(self, segments: list[Segment], address: str = "") -> Compacted:
-        """Return the compacted form of a document.
+    async def compact(self, room: Room, store: Callable[[Room], Awaitable[None]]) -> None:
+        """Compact a document in parts; the next flush stores the last one.
 
         Args:
-            segments: the document.
-            address: of the client that caused its load; addresses take turns.
+            room: the room, after its `begin_compaction`. The addresses that opened rooms take turns.
+            store: stores a part of it.
 
         Raises:
-            CompactionError: the document could not be compacted.
+            CompactionError: a part could not be compacted; the parts before it are.
+            StoreError: `store` failed.
         """
-        async with self._turns.turn(address):
-            return await self._compactor.compact([await self._slicer.done(segment.pieces()) for segment in segments])
+        async with self._turns.turn(room.opened_by):
+            while True:
+                part = await self._slicer.done(room.next_part())
+                pieces = [await self._slicer.done(segment.pieces()) for segment in part.segments]
+                compacted = await self._compactor.compact(pieces)
+                while room.busy:
+                    await self._slicer.free(room)
+                room.end_part(part, compacted.update, compacted.segment, compacted.index)
+                if not part.rest:
+                    return
+                await store(room)
 
     async def close(self) -> None:
         """Cancel all compactions, and end the process."""
@@ -69,17 +83,20 @@ class Compactions:
             task.cancel()
         await self._compactor.close()
 
-    def _begun(self, room: Room, outcome: Outcome[list[Segment]]) -> None:
-        task = asyncio.get_running_loop().create_task(self._run(room, outcome()))
+    def _begun(self, room: Room, outcome: Outcome[None]) -> None:
+        outcome()
+        task = asyncio.get_running_loop().create_task(self._run(room))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, room: Room, segments: list[Segment]) -> None:
+    async def _run(self, room: Room) -> None:
         try:
-            compacted = await self.compact(segments, room.opened_by)
+            await self.compact(room, self._store)
+        except StoreError:
+            return  # the room was dropped, or has left memory
         except CompactionError as error:
             log.warning("a document could not be compacted", error=str(error))
-            end = room.abandon_compaction
-        else:
-            end = partial(room.end_compaction, compacted.update, compacted.segment, compacted.index)
-        self._slicer.when_free(room, partial(self._end, room, end))
+            while room.busy:
+                await self._slicer.free(room)
+            room.abandon_compaction()
+        self._end(room)

@@ -1,10 +1,10 @@
 """The stored records of a room's document: which records a turn adds, and when they are compacted."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from time import monotonic
-from typing import NamedTuple
 
-from ..storage.interface import Batch, DocumentRecords, Stored
+from ..storage.interface import Batch, DocumentRecords
 from ..yjs.document import Document
 
 COMPACT_AFTER = 500
@@ -25,7 +25,8 @@ MIN_RECORDS = 2
 """Smallest number of stored updates for a compaction."""
 
 
-class Compaction(NamedTuple):
+@dataclass
+class Compaction:
     """A running compaction.
 
     Attributes:
@@ -33,19 +34,31 @@ class Compaction(NamedTuple):
         records: the number of records since the previous compaction.
         size: the bytes of these records.
         began: the monotonic time of its start.
+        parts: the number of parts that are stored beside the records.
+        parts_size: the bytes of these parts.
     """
 
     last: int
     records: int
     size: int
     began: float
+    parts: int = 0
+    parts_size: int = 0
 
 
-class Compacted(NamedTuple):
-    """The result of a compaction, which replaces the records: the document, and its index or None."""
+@dataclass(frozen=True)
+class Compacted:
+    """A compacted part of the document. The last one replaces the records.
+
+    Attributes:
+        update: the part.
+        index: its index.
+        ends: whether it is the last one.
+    """
 
     update: bytes
-    base_index: bytes | None
+    index: bytes
+    ends: bool
 
 
 class Records:
@@ -68,11 +81,12 @@ class Records:
         self._compaction: Compaction | None = None
         self._compacted: Compacted | None = None
 
-    def loaded(self, stored: Stored) -> None:
-        """Set the counts from the stored records."""
+    def loaded(self, updates: Sequence[bytes], parts: Collection[int]) -> None:
+        """Set the counts from the stored records, and the positions of the compacted parts among them."""
         self._loaded = self._store.last()
-        self._base = max(map(len, stored.updates), default=0)
-        self._count, self._size = len(stored.updates), sum(map(len, stored.updates)) - self._base
+        sizes = [*map(len, updates)]
+        self._base = sum(sizes[position] for position in parts) or max(sizes, default=0)
+        self._count, self._size = len(sizes), sum(sizes) - self._base
 
     @property
     def added(self) -> int:
@@ -82,11 +96,16 @@ class Records:
     @property
     def compacting(self) -> bool:
         """Whether a compaction is running. It may make the document smaller."""
-        return self._compaction is not None and self._compacted is None
+        return self._compaction is not None and not (self._compacted is not None and self._compacted.ends)
+
+    @property
+    def part_size(self) -> int:
+        """Bytes from which a compacted document is stored in several parts; 0 means that it is not."""
+        return self._store.part_size
 
     @property
     def has_compacted(self) -> bool:
-        """Whether the next batch replaces records."""
+        """Whether the next batch has a compacted part."""
         return self._compacted is not None
 
     def store(self, updates: Sequence[bytes], document: Document, batch: Batch) -> bool:
@@ -94,7 +113,7 @@ class Records:
 
         Args:
             updates: the updates of the turn.
-            document: the document with these updates. After a compaction, it replaces its records.
+            document: the document with these updates.
             batch: receives the records.
         """
         if updates:
@@ -103,7 +122,7 @@ class Records:
             self._size += sum(map(len, updates))
         if self._compacted is None:
             return bool(updates)
-        self._replace(self._compacted, document, batch)
+        self._add(self._compacted, document, batch)
         return True
 
     @property
@@ -146,34 +165,46 @@ class Records:
         """Return the number of the last record."""
         return self._store.last()
 
-    def end_compaction(self, update: bytes, index: bytes) -> None:
-        """Record the result of the compaction; the next `store` adds it."""
-        self._compacted = Compacted(update, index if len(update) >= INDEXED else None)
+    def add_compacted(self, compacted: Compacted) -> None:
+        """Record a result of the compaction; the next `store` adds it, and must come before the next result."""
+        assert self._compacted is None
+        self._compacted = compacted
         self._must_compact = False
 
     def abandon_compaction(self) -> None:
         """Record that the compaction has failed."""
         self._compact_after = monotonic() + FAILURE_PAUSE
+        if self._compaction is not None:
+            self._count += self._compaction.parts
+            self._size += self._compaction.parts_size
         self._compaction = None
         self._must_compact = False
 
-    def _replace(self, compacted: Compacted, document: Document, batch: Batch) -> None:
-        """Add the compacted document to `batch`, as the replacement of its records.
+    def _add(self, compacted: Compacted, document: Document, batch: Batch) -> None:
+        """Add a compacted part of the document to `batch`, the last one as the replacement of all earlier records.
+
+        Until then, the records have the whole document, and the parts have some of it again. So a crash loses nothing.
 
         Args:
-            compacted: the compacted document.
+            compacted: the part.
             document: the same document with later changes. Its state vector is stored; it may include later records,
                 since readers do not use a stored state vector that is followed by records.
             batch: receives the document.
         """
         assert self._compaction is not None
-        last, count, size, began = self._compaction
-        update, index = compacted
-        self._compaction = self._compacted = None
-        self._compact_again = monotonic() + COMPACT_PAUSE * (monotonic() - began)
+        compaction, update = self._compaction, compacted.update
+        self._compacted = None
+        if not compacted.ends:
+            self._store.append_part(update, compacted.index, batch)
+            compaction.parts += 1
+            compaction.parts_size += len(update)
+            return
+        self._compaction = None
+        self._compact_again = monotonic() + COMPACT_PAUSE * (monotonic() - compaction.began)
         pending = document.pending()  # the compacted document has no pending updates
         updates = [update] if pending is None else [pending, update]
-        self._store.replace(last, updates, document.state_vector(), index, batch)
-        self._base = len(update)
-        self._count += len(updates) - 1 - count
-        self._size -= size
+        index = compacted.index if compaction.parts or len(update) >= INDEXED else None
+        self._store.replace(compaction.last, updates, document.state_vector(), index, batch)
+        self._base = compaction.parts_size + len(update)
+        self._count += len(updates) - 1 - compaction.records
+        self._size -= compaction.size

@@ -1,7 +1,7 @@
 """The registry of rooms: loads each document once, and keeps it in memory while clients use it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import structlog
@@ -56,6 +56,7 @@ class Rooms:
         max_size: limit of one document's size in bytes; 0 means no limit.
         budget: counts the memory of documents; None means no limit.
         compacted: is called with a room whose compaction has ended, since there may be changes to store.
+        stored: stores the changes of a room, and returns when that is done.
         loaded: is called with a loaded room and the number of its last update.
 
     Attributes:
@@ -72,6 +73,7 @@ class Rooms:
         max_size: int = 0,
         budget: MemoryBudget | None = None,
         compacted: Callable[[Room], None],
+        stored: Callable[[Room], Awaitable[None]],
         loaded: Callable[[Room, int], None] = lambda *_: None,
     ) -> None:
         self.rooms: dict[str, Room] = {}
@@ -82,8 +84,9 @@ class Rooms:
         self._max_size = max_size
         self._budget = budget or MemoryBudget(0)
         self._compacted = compacted
+        self._stored = stored
         self._loaded = loaded
-        self._compactions = Compactions(self.slicer, self._budget.limit, self._end_compaction)
+        self._compactions = Compactions(self.slicer, self._budget.limit, self._store_part, self._end_compaction)
         self._loading = 0
         self._idle: dict[Room, asyncio.TimerHandle] = {}  # rooms without clients; the longest idle first
         self._failing: dict[str, None] = {}  # names of documents whose failed load is in the log
@@ -162,13 +165,23 @@ class Rooms:
             self.slicer.when_free(room, partial(self._compact_and_unload, room))
         elif self.holds(room) and not room.clients:
             if self._compactions.is_due(room, idle=True):
-                self._compactions.start(room)  # its end unloads the room
-            else:
+                self._compactions.start(room)
+            elif not room.records.compacting:  # the end of a compaction unloads the room
                 self.unload(room)
 
-    def _end_compaction(self, room: Room, end: Callable[[], None]) -> None:
+    async def _store_part(self, room: Room) -> None:
+        """Store a compacted part.
+
+        Raises:
+            StoreError: the room was dropped, or it has left memory.
+        """
+        if not self.holds(room):
+            raise StoreError("the document has left memory")
+        self._budget.change(room)
+        await self._stored(room)
+
+    def _end_compaction(self, room: Room) -> None:
         if self.holds(room):
-            end()
             self._budget.change(room)
             self._compacted(room)
             if not room.clients and room in self._idle:
@@ -316,8 +329,15 @@ class Rooms:
             room = Room(name, records)
             await self._fill(room, stored)
             if self._compactions.is_due(room, idle=True):
-                compacted = await self._compactions.compact(await self.slicer.done(room.begin_compaction()))
-                room.end_compaction(compacted.update, compacted.segment, compacted.index)
+                await self.slicer.done(room.begin_compaction())
+
+                async def write(room: Room) -> None:
+                    nonlocal batch
+                    room.flush(batch)
+                    await self._written(batch)
+                    batch = self._store.writer.batch()
+
+                await self._compactions.compact(room, write)
                 room.flush(batch)
         except (
             ElsewhereError,
@@ -334,6 +354,18 @@ class Rooms:
         if room is not None:
             room.records.release(batch)
             self._write(name, batch)
+
+    async def _written(self, batch: Batch) -> None:
+        """Write a batch.
+
+        Raises:
+            StoreError: nothing of it was written.
+        """
+        done = asyncio.get_running_loop().create_future()
+        self._store.writer.write(batch, done.set_result)
+        error: StoreError | None = await done
+        if error is not None:
+            raise error
 
     def _write(self, name: str, batch: Batch) -> None:
         """Write the last changes of an unloaded document; lock its name until this and earlier batches are written."""

@@ -17,7 +17,8 @@ from ..y_protocol import (
     denial,
     step_1,
 )
-from ..yjs.difference import MAX_VECTOR
+from ..yjs.difference import MAX_VECTOR, NO_VECTOR
+from ..yjs.division import Part, divide
 from ..yjs.document import Document
 from ..yjs.lib0 import MalformedError, Steps
 from ..yjs.segment import Segment
@@ -26,7 +27,7 @@ from ..yjs.state_vector import decode
 from ..yjs.update import NOTHING
 from .answers import Answers, LargeAnswer
 from .awareness import Awareness
-from .records import Records
+from .records import Compacted, Records
 from .slow_readers import Behind, SlowReaders
 
 READING = "You may only read this document; your change is not kept, and nobody else will see it."
@@ -123,15 +124,17 @@ class Room:
         Raises:
             DamagedError: the records are not a document.
         """
-        updates, index = stored
-        base = max(updates, key=len, default=b"")
-        segment = None
-        if index is not None:
+        parts: dict[int, Segment] = {}  # by position among the updates
+        for position in sorted(stored.indexes):
             with suppress(MalformedError):  # another program wrote to the document later: the index does not fit
-                segment = yield from read_segment(base, index)
-        yield from self.document.load((update for update in updates if update is not base or segment is None), segment)
+                part = yield from read_segment(stored.updates[position], stored.indexes.pop(position))
+                # After a crash during a compaction, some parts are of that one, and repeat others.
+                if not any(map(part.overlaps, parts.values())):
+                    parts[position] = part
+        rest = (update for position, update in enumerate(stored.updates) if position not in parts)
+        yield from self.document.load(rest, [*parts.values()])
         yield from self.document.prepare_state_vector()
-        self.records.loaded(stored)
+        self.records.loaded(stored.updates, parts)
 
     @property
     def dirty(self) -> bool:
@@ -222,8 +225,9 @@ class Room:
                 if changes:
                     return denial(READING)
         elif kind is Kind.STEP_1:
-            if len(content) <= MAX_VECTOR:
-                yield from decode(content)  # only to raise MalformedError
+            if len(content) > MAX_VECTOR:
+                content = NO_VECTOR  # it has no other effect, and takes less memory
+            yield from decode(content)  # only to raise MalformedError
             self._answers.ask(client, content)
         elif kind is Kind.AWARENESS:
             reader = self._readers.get(client)
@@ -256,7 +260,7 @@ class Room:
             renewals = [(owner, update) for owner, update in self.awareness.renewals() if owner not in self._slow]
             replies += [(owner, awareness_message(update)) for owner, update in renewals]
         for client in self._slow.fall() if self._slow.falling else ():
-            has = self.document.state_vector() if client in self.synced else None
+            has = self.document.state_vector_for_difference() if client in self.synced else None
             self.synced.discard(client)
             self._slow[client] = Behind(has, self.document.version, seen)
         return Flush(updates, synced, awareness, present, replies, large, stores)
@@ -286,27 +290,33 @@ class Room:
                 self._answers.asked[client] = behind.state_vector
         return awareness_message(self.awareness.encode(behind.seen | self.awareness.seen()))
 
-    def begin_compaction(self) -> Steps[list[Segment]]:
-        """Return all segments of the document, for a compaction; call this directly after a flush."""
+    def begin_compaction(self) -> Steps[None]:
+        """Begin a compaction; call this directly after a flush."""
         last, began = self.records.last(), monotonic()
-        segments = yield from self.document.freeze()
+        yield from self.document.freeze()
         self.records.begin_compaction(last, began)
-        return segments
 
-    def end_compaction(self, update: bytes, segment: Segment, index: bytes) -> None:
-        """Replace the document by its compacted form; the next flush stores it.
+    def next_part(self) -> Steps[Part]:
+        """Return the next part to compact."""
+        return divide(self.document.frozen(), self.records.part_size)
+
+    def end_part(self, part: Part, update: bytes, segment: Segment, index: bytes) -> None:
+        """Replace a part of the document by its compacted form; the next flush stores it.
 
         Args:
-            update: the compacted document as an update.
+            part: the part.
+            update: the compacted part as an update.
             segment: the same as a segment.
             index: the index of the segment, see ``yjs.segment_index``.
         """
-        self.document.thaw(segment)
-        self.records.end_compaction(update, index)
+        self.document.replace(part, segment)
+        if not part.rest:
+            self.document.thaw()
+        self.records.add_compacted(Compacted(update, index, not part.rest))
 
     def abandon_compaction(self) -> None:
         """Continue after a failed compaction."""
-        self.document.thaw(None)
+        self.document.thaw()
         self.records.abandon_compaction()
 
     def _has_room(self, update: bytes) -> bool:

@@ -12,6 +12,10 @@ from typing import ClassVar, NamedTuple
 Done = Callable[["StoreError | None"], None]
 """Is called after the write of a batch, with the error or None."""
 
+PART_SIZE = 4_194_304
+"""Bytes from which a part of a compacted document ends. A part takes several times as much memory while it is compacted
+and stored; the fewer parts a document has, the faster it is used."""
+
 Mark = tuple[int, ...]
 """A position in a batch, for `Batch.take_back`."""
 
@@ -65,11 +69,11 @@ class Stored(NamedTuple):
 
     Attributes:
         updates: all its updates.
-        base_index: the index of the largest one, see ``yjs.segment_index``; None if there is none.
+        indexes: by position of a compacted part among them: its index, see ``yjs.segment_index``.
     """
 
     updates: list[bytes]
-    base_index: bytes | None
+    indexes: dict[int, bytes]
 
 
 class Version(NamedTuple):
@@ -115,9 +119,11 @@ class DocumentRecords(ABC):
 
     Attributes:
         lost: whether another process may have taken the document. From then on no change of it is stored.
+        part_size: bytes from which a compacted document is stored in several parts; 0 means that it is one update.
     """
 
     lost: bool = False
+    part_size: int = 0
 
     @abstractmethod
     def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
@@ -128,6 +134,18 @@ class DocumentRecords(ABC):
             state_vector: returns the state vector of the document with the updates; called if the store needs it.
             batch: the batch.
         """
+
+    def append_part(self, update: bytes, index: bytes, batch: Batch) -> None:
+        """Add a part of a compacted document to `batch`; stores with a `part_size` have this.
+
+        Earlier updates have its content, too, until `replace` deletes them.
+
+        Args:
+            update: the part.
+            index: its index.
+            batch: the batch.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def last(self) -> int:
@@ -141,7 +159,7 @@ class DocumentRecords(ABC):
 
         Args:
             last: the number of the last replaced update, and of the last one of `updates`.
-            updates: at most as many as they replace; the last one is the whole document.
+            updates: at most as many as they replace; the last one is the document, without the parts that were added.
             state_vector: the state vector of the document; it may include later updates.
             index: the index of the last update if that is large, for faster loading; else None.
             batch: the batch.

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from .interface import Batch, BatchWriter, DocumentRecords, Done, Mark, Store, Stored
+from .interface import PART_SIZE, Batch, BatchWriter, DocumentRecords, Done, Mark, Store, Stored
 
 
 class NothingToWrite(Batch):
@@ -22,8 +22,13 @@ class NothingToWrite(Batch):
 class NoRecords(DocumentRecords):
     """Stores nothing, and counts the updates."""
 
+    part_size = PART_SIZE
+
     def __init__(self) -> None:
         self._next = 0
+
+    def append_part(self, update: bytes, index: bytes, batch: Batch) -> None:
+        """Do nothing."""
 
     def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
         """Count `updates`."""
@@ -67,7 +72,7 @@ class MemoryStore(Store):
 
     async def open(self, name: str) -> tuple[DocumentRecords, Stored]:
         """Return an empty document."""
-        return NoRecords(), Stored([], None)
+        return NoRecords(), Stored([], {})
 
     async def names(self, more_than: int) -> AsyncIterator[str]:
         """Yield nothing."""

@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 
-from ..yjs.lib0 import Steps
 from ..yjs.segment import Segment
 from ..yjs.segment_index import read_segment
 from .messages import HEAD, LENGTH, Part, encode
@@ -34,7 +33,7 @@ class Compacted:
 
     Attributes:
         update: the document as one update, without pending structs.
-        segment: the same as a segment.
+        segment: the same as a segment, without its entries in the state vector.
         index: builds `segment` from `update`, see ``yjs.segment_index``.
         pending: an update with the pending structs, or None.
     """
@@ -146,7 +145,7 @@ class Compactor:
 
 
 async def _read(update: bytes, index: bytes) -> Segment:
-    steps = _segment(update, index)
+    steps = read_segment(update, index)
     try:
         while True:
             next(steps)
@@ -154,12 +153,6 @@ async def _read(update: bytes, index: bytes) -> Segment:
     except StopIteration as end:
         segment: Segment = end.value
         return segment
-
-
-def _segment(update: bytes, index: bytes) -> Steps[Segment]:
-    segment = yield from read_segment(update, index)
-    yield from segment.state_entries()  # computed here in steps, not at once for the first client
-    return segment
 
 
 async def _ended(process: Process) -> None:

@@ -56,7 +56,7 @@ def make(updates: list[bytes]) -> bytes:
     if pending is None:
         return pack(finish(segment.write()))
     document = Document()
-    finish(document.load([pending], segment))
+    finish(document.load([pending], [segment]))
     return pack(finish(document.write()))
 
 

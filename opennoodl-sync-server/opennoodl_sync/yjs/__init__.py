@@ -9,6 +9,7 @@ The modules correspond to the sources of yjs 13:
 * ``segment``: an update with an index; a document consists of segments;
 * ``segment_index``: the encoded index, which is stored beside the update;
 * ``document``: one document (yjs ``Doc`` and ``StructStore``);
+* ``division``: the parts in which a document is compacted;
 * ``compaction``: merges structs and collects garbage, like yjs after a transaction;
 * ``tree``: the order of elements (yjs ``Item.integrate``), and ``restore``: restores a version.
 

@@ -88,7 +88,8 @@ def compact_records(records: Iterable[bytes]) -> Steps[tuple[Segment, bytes | No
     document = Document()
     yield from document.load(records)
     pending = document.pending()
-    segments = yield from document.freeze()
+    yield from document.freeze()
+    segments = document.frozen()
     del document
     return (yield from compact(segments)), pending
 

@@ -57,6 +57,19 @@ class DeleteSet:
         """Return the parts of a deletion that are not in this set."""
         return rest(self.ranges(deletion[0]), deletion)
 
+    def split(self, client: int) -> tuple["DeleteSet", "DeleteSet"]:
+        """Return the deletions of the clients below `client`, and those of the others."""
+        at = bisect_left(self.clients, client)
+        if not at:
+            return DeleteSet(), self
+        below, rest = DeleteSet(), DeleteSet()
+        bound = self.places[at]
+        below.clients, rest.clients = self.clients[:at], self.clients[at:]
+        below.places = self.places[: at + 1]
+        rest.places = array("I", [place - bound for place in self.places[at:]])
+        below.bounds, rest.bounds = self.bounds[:bound], self.bounds[bound:]
+        return below, rest
+
     def write(self, size: int) -> Iterator[tuple[int, bytes]]:
         """Yield the encoded set in parts: the number of clients that begin in a part, and its bytes.
 

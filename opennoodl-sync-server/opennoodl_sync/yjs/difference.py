@@ -21,6 +21,8 @@ MANY = 128
 """Sections of one step."""
 MAX_VECTOR = 1_048_576
 """Largest state vector in bytes; a larger one is treated as empty."""
+NO_VECTOR = b"\x00"
+"""The state vector of an empty document."""
 
 
 class Difference(Iterator[bytes | None]):

@@ -10,12 +10,13 @@ Source: yjs 13, ``utils/StructStore.js`` and ``utils/encoding.js`` (``readUpdate
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from .delete_set import DeleteSet, Deletions, insert
 from .delete_set import rest as missing
-from .difference import Difference
+from .difference import MAX_VECTOR, NO_VECTOR, Difference
+from .division import Part
 from .lib0 import MalformedError, Steps, finish, write_varuint
 from .pending import PendingRuns
 from .segment import LargeParts, Segment, SegmentWriter, merge, segment_of
@@ -92,7 +93,7 @@ class Document:
     def __init__(self) -> None:
         self._segments: list[Segment] = []
         self._segments_size = 0  # bytes of all segments in an update
-        self._frozen = 0  # segments that are being compacted
+        self._compacted = self._frozen = 0  # segments that a running compaction has made, and those and its input
         self._tails: dict[int, Tail] = {}
         self._recent_size = 0
         self._deleted: dict[int, list[int]] = {}  # recent deletions by client: clock, end, clock, end and so on
@@ -187,20 +188,19 @@ class Document:
         self.turn_updates += 1
         self.turn_size += len(update)
 
-    def load(self, records: Iterable[bytes], base: Segment | None = None) -> Steps[None]:
+    def load(self, records: Iterable[bytes], parts: Sequence[Segment] = ()) -> Steps[None]:
         """Integrate the stored updates; `commit` does not return them.
 
         Args:
             records: stored updates.
-            base: a compacted part of the document, or None.
+            parts: compacted parts of the document, with different clients.
 
         Raises:
             DamagedError: a record is not an update.
         """
         self._loading = True
-        if base is not None:
-            self._segments = [base]
-            self._count_segments()
+        self._segments = [*parts]
+        self._count_segments()
         for number, record in enumerate(records):
             try:
                 yield from self.integrate(record)
@@ -498,19 +498,27 @@ class Document:
 
     # Compaction
 
-    def freeze(self) -> Steps[list[Segment]]:
-        """Return the segments of the document, without pending structs; they stay unchanged until `thaw`."""
+    def freeze(self) -> Steps[None]:
+        """Keep the segments of the document unchanged until `thaw`, without pending structs."""
         yield from self._seal()
-        self._frozen = len(self._segments)
-        return [*self._segments]
+        self._compacted, self._frozen = 0, len(self._segments)
 
-    def thaw(self, compacted: Segment | None) -> None:
-        """Replace the frozen segments by `compacted`; None keeps them."""
+    def frozen(self) -> list[Segment]:
+        """Return the frozen segments that `replace` has not replaced."""
+        return self._segments[self._compacted : self._frozen]
+
+    def replace(self, part: Part, compacted: Segment) -> None:
+        """Replace a part of the frozen segments by its compacted form."""
         self._view = None
-        if compacted is not None:
-            self._segments[: self._frozen] = [compacted]
-            self._count_segments()
-        self._frozen = 0
+        compacted.set_state_entries(part.state)
+        self._segments[self._compacted : self._frozen] = [compacted, *part.rest]
+        self._compacted += 1
+        self._frozen = self._compacted + len(part.rest)
+        self._count_segments()
+
+    def thaw(self) -> None:
+        """End a compaction; segments that are not replaced stay as they are."""
+        self._compacted = self._frozen = 0
 
     def pending(self) -> bytes | None:
         """Return the pending structs as one update; None if there are none."""
@@ -534,9 +542,18 @@ class Document:
 
     def state_vector(self) -> bytes:
         """Return the encoded state vector."""
-        written = [finish(segment.state_entries()) for segment in self._segments]
+        return b"".join(self._state_vector())
+
+    def state_vector_for_difference(self) -> bytes:
+        """Return the encoded state vector, or an empty one if `difference` would treat it as empty."""
+        written = self._state_vector()
+        return b"".join(written) if sum(map(len, written)) <= MAX_VECTOR else NO_VECTOR
+
+    def _state_vector(self) -> list[bytes]:
+        number = sum(map(len, self._segments)) + len(self._tails)
+        written = [write_varuint(number), *(finish(segment.state_entries()) for segment in self._segments)]
         written += [write_varuint(tail.client) + write_varuint(tail.end) for tail in self._tails.values()]
-        return write_varuint(sum(map(len, self._segments)) + len(self._tails)) + b"".join(written)
+        return written
 
     def difference(self, state_vector: bytes) -> Difference:
         """Return the updates that a document with this state vector lacks."""

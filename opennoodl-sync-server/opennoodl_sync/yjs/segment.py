@@ -8,6 +8,7 @@ are indexed in groups. Yjs has a list of objects for each client instead (``Stru
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from heapq import merge as merged
 from io import BytesIO
 from itertools import groupby
@@ -52,6 +53,21 @@ class Section(NamedTuple):
     stop: int
 
 
+@dataclass
+class Cut:
+    """A position between two sections of a segment.
+
+    Attributes:
+        at: the offset of the second one.
+        sections: the number of sections before it.
+        state: the bytes of their entries in the state vector.
+    """
+
+    at: int
+    sections: int = 0
+    state: int = 0
+
+
 class Segment:
     """An update with an index.
 
@@ -69,8 +85,8 @@ class Segment:
     """
 
     __slots__ = (
-        *("_begin", "_clients", "_ends", "_heads", "_mark_clocks", "_mark_left", "_marks", "_number", "_state"),
-        *("_stop", "data", "deleted", "is_update"),
+        *("_base", "_begin", "_clients", "_ends", "_heads", "_mark_clocks", "_mark_left", "_marks", "_number"),
+        *("_state", "_stop", "data", "deleted", "is_update"),
     )
 
     def __init__(
@@ -79,6 +95,7 @@ class Segment:
         self.data = data
         self.deleted = DeleteSet()
         self.is_update = is_update
+        self._base = begin  # the index has offsets relative to this one
         self._begin = begin
         self._stop = stop
         self._number = number
@@ -86,8 +103,8 @@ class Segment:
         # descending order, so each ends where the previous entry begins.
         self._clients = array("Q")  # client of the first section
         self._ends = array("I")  # clock after the last element of a long section; 0 for a group
-        self._heads = array("I")  # offsets, relative to the first section of the segment
-        # Marks in long sections, in ascending order of offsets, which are relative to the first section of the segment.
+        self._heads = array("I")  # offsets
+        # Marks in long sections, in ascending order of offsets.
         self._marks = array("I")
         self._mark_clocks = array("I")
         self._mark_left = array("I")
@@ -96,6 +113,11 @@ class Segment:
     def __len__(self) -> int:
         """Return the number of sections."""
         return self._number
+
+    @property
+    def begin(self) -> int:
+        """The offset of the first section."""
+        return self._begin
 
     @property
     def size(self) -> int:
@@ -126,11 +148,23 @@ class Segment:
                 return section.end if section.client == client else 0
         return 0
 
+    def overlaps(self, other: "Segment") -> bool:
+        """Return whether the ranges of client ids in two segments overlap."""
+        (low, high), (others_low, others_high) = self._range(), other._range()
+        return low <= others_high and others_low <= high
+
+    def _range(self) -> tuple[int, int]:
+        """Return the lowest and the highest client id."""
+        if not self._clients:
+            return 0, 0
+        lowest = self._clients[0] if self._ends[0] else [section.client for section in self._group(0)][-1]
+        return lowest, self._clients[-1]
+
     def sections(self) -> Iterator[Section]:
         """Yield all sections in the order of `data`."""
         for number in range(len(self._clients) - 1, -1, -1):
             if end := self._ends[number]:
-                structs, client, clock, head, at = self._head(self._begin + self._heads[number])
+                structs, client, clock, head, at = self._head(self._base + self._heads[number])
                 yield Section(client, clock, end, structs, head, at, self._end(number))
             else:
                 yield from self._group(number)
@@ -144,11 +178,11 @@ class Segment:
 
     def _end(self, number: int) -> int:
         """Return the offset after the long section or group with an index number."""
-        return self._begin + self._heads[number - 1] if number else self._stop
+        return self._base + self._heads[number - 1] if number else self._stop
 
     def _group(self, number: int) -> Iterator[Section]:
         """Yield the sections of the group with an index number."""
-        stop, end = self._begin + self._heads[number], self._end(number)
+        stop, end = self._base + self._heads[number], self._end(number)
         while stop < end:
             structs, client, clock, head, at = self._head(stop)
             stop, last = at, clock
@@ -183,11 +217,11 @@ class Segment:
                 yield
 
     def _marks_within(self, section: Section) -> range:
-        first = bisect_right(self._marks, section.at - self._begin)
-        return range(first, bisect_left(self._marks, section.stop - self._begin, first))
+        first = bisect_right(self._marks, section.at - self._base)
+        return range(first, bisect_left(self._marks, section.stop - self._base, first))
 
     def _mark(self, number: int) -> Mark:
-        return Mark(self._begin + self._marks[number], self._mark_clocks[number], self._mark_left[number])
+        return Mark(self._base + self._marks[number], self._mark_clocks[number], self._mark_left[number])
 
     def state_entries(self) -> Steps[bytes]:
         """Return the encoded entries of a state vector; they are cached."""
@@ -199,6 +233,36 @@ class Segment:
                 written.write(write_varuint(section.client) + write_varuint(section.end))
             self._state = written.getvalue()
         return self._state
+
+    def set_state_entries(self, entries: bytes) -> None:
+        """Set the result of `state_entries`, which is known."""
+        self._state = entries
+
+    def cut(self, end: "Cut", client: int) -> tuple["Segment", "Segment"]:
+        """Return the sections and deletions of the clients from `client` on, without an index, and the rest.
+
+        Args:
+            end: the end of these sections.
+            client: the lowest of these clients.
+        """
+        below, deleted = self.deleted.split(client)
+        first = Segment(self.data, self._begin, end.at, end.sections)
+        first.deleted = deleted
+        rest = Segment(self.data, end.at, self._stop, self._number - end.sections)
+        rest.deleted = below
+        rest._base = self._base
+        at = bisect_left(self._clients, client)
+        rest._clients, rest._ends, rest._heads = self._clients[:at], self._ends[:at], self._heads[:at]
+        if end.at < self._end(at):  # within a group
+            rest._clients.append(self._head(end.at)[1])
+            rest._ends.append(0)
+            rest._heads.append(end.at - self._base)
+        mark = bisect_left(self._marks, end.at - self._base)
+        rest._marks, rest._mark_clocks = self._marks[mark:], self._mark_clocks[mark:]
+        rest._mark_left = self._mark_left[mark:]
+        if self._state is not None:
+            rest._state = self._state[end.state :]
+        return first, rest
 
     def write(self) -> Steps[bytes]:
         """Return the segment as one update."""
@@ -255,7 +319,7 @@ class SegmentIndexer:
         """Return the segment with the sections in `data`. Add nothing after this."""
         self._index_last(stop - begin)
         segment = self._segment
-        segment.data, segment._begin, segment._stop = data, begin, stop
+        segment.data, segment._base, segment._begin, segment._stop = data, begin, begin, stop
         segment.deleted = deleted
         for index in (segment._clients, segment._ends, segment._heads):
             index.reverse()
@@ -450,15 +514,15 @@ def _descending(section: tuple[Section, Segment]) -> int:
 def merge(segments: Sequence[Segment]) -> Steps[Segment]:
     """Return the segments merged; a client's structs in a later one must follow those in earlier ones."""
     writer = SegmentWriter()
-    apart = True  # each client is in one segment only
+    state = BytesIO()
     for number, sections in enumerate(by_client(segments)):
         if number % MANY == MANY - 1:
             yield
         (first, only), (last, _) = sections[0], sections[-1]
+        state.write(write_varuint(first.client) + write_varuint(last.end))
         if first is last:
             yield from writer.copy(only, first)
             continue
-        apart = False
         left = sum(section.structs for section, _ in sections)
         at = writer.section(first.client, first.clock, last.end, left)
         for section, segment in sections:
@@ -470,9 +534,7 @@ def merge(segments: Sequence[Segment]) -> Steps[Segment]:
     deleted = yield from deletions(segments)
     yield
     made = writer.segment(deleted)
-    states = [segment._state for segment in segments if segment._state is not None]
-    if apart and len(states) == len(segments):
-        made._state = b"".join(states)  # the order does not matter
+    made._state = state.getvalue()
     return made
 
 

@@ -54,9 +54,13 @@ def _go_on() -> None:
 async def scene() -> AsyncIterator[Scene]:
     """Return a room in memory."""
     store = MemoryStore()
-    rooms = Rooms(store, idle_timeout=1000, compacted=_ignore)
+    rooms = Rooms(store, idle_timeout=1000, compacted=_ignore, stored=_store_nothing)
     yield Scene(rooms, await rooms.open("room"), store)
     await rooms.close()
+
+
+async def _store_nothing(room: Room) -> None:
+    """Store nothing."""
 
 
 def _ignore(_room: Room) -> None:

@@ -35,6 +35,10 @@ STATE_VECTOR_KEY = bytes.fromhex("000576315f73760004726f6f6d")
 """The key of the first update of "room"."""
 
 
+async def ignore_stored(room: Room) -> None:
+    """Store nothing."""
+
+
 def ignore(room: Room) -> None:
     """Do nothing: here no server ends turns."""
 
@@ -43,7 +47,7 @@ def ignore(room: Room) -> None:
 async def opened(path: Path, *, sync: bool = False, idle_timeout: float = 1000, **bounds: Any) -> AsyncIterator[Rooms]:
     """Open the rooms of a directory; close them as the server does."""
     store = LevelDBStore(str(path), fsync="true" if sync else "false")
-    rooms = Rooms(store, idle_timeout=idle_timeout, **bounds, compacted=ignore)
+    rooms = Rooms(store, idle_timeout=idle_timeout, **bounds, compacted=ignore, stored=ignore_stored)
     try:
         yield rooms
     finally:
@@ -291,7 +295,7 @@ async def test_closing_gives_up_long_loads(tmp_path: Path, monkeypatch: pytest.M
             write(await rooms.open("room"), "x", number + 1)
             rooms.unload(rooms.rooms["room"])
     store = LevelDBStore(str(tmp_path), fsync="false")
-    rooms = Rooms(store, idle_timeout=1000, compacted=ignore)
+    rooms = Rooms(store, idle_timeout=1000, compacted=ignore, stored=ignore_stored)
     opening = asyncio.create_task(rooms.tidy() if name == "tidy" else cast("Any", rooms.open("room")))
     await until(lambda: rooms.slicer._queues)
     opening.cancel()
@@ -360,7 +364,7 @@ async def test_a_reopened_room_waits_for_its_last_write(tmp_path: Path, monkeypa
 
 async def test_rooms_in_memory(tmp_path: Path) -> None:
     """Without a database rooms work in memory, and are empty when they are opened again."""
-    rooms = Rooms(MemoryStore(), idle_timeout=1000, compacted=ignore)
+    rooms = Rooms(MemoryStore(), idle_timeout=1000, compacted=ignore, stored=ignore_stored)
     room = await rooms.open("room")
     write(room, "hello")
     assert (await rooms.open("room")).document is room.document
@@ -373,7 +377,7 @@ async def test_rooms_in_memory(tmp_path: Path) -> None:
 async def test_documents_in_memory_are_not_tidied(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing is on disk there is nothing to compact."""
     monkeypatch.setattr("opennoodl_sync.rooms.registry.TIDY_AFTER", 0)
-    rooms: Any = Rooms(MemoryStore(), idle_timeout=1000, compacted=ignore)
+    rooms: Any = Rooms(MemoryStore(), idle_timeout=1000, compacted=ignore, stored=ignore_stored)
     await asyncio.wait_for(rooms.tidy(), 5)
     await rooms.close()
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opennoodl_sync.rooms import records as module
 from opennoodl_sync.rooms.room import Room
+from opennoodl_sync.storage.interface import DocumentRecords
 from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
 from opennoodl_sync.yjs import document as document_module
 from opennoodl_sync.yjs.compaction import compact_records
@@ -18,7 +19,20 @@ from opennoodl_sync.yjs.segment_index import write_index
 from ..disks import Records
 from ..editor import Editor, content
 from ..memory_records import MemoryRecords
-from ..turns import end_turn, flush, keep, kept, open_room, rest, send, shown, waiting, whole, write_turn
+from ..turns import (
+    compact_if_due,
+    end_turn,
+    flush,
+    keep,
+    kept,
+    open_room,
+    rest,
+    send,
+    shown,
+    waiting,
+    whole,
+    write_turn,
+)
 
 
 @pytest.fixture
@@ -257,12 +271,13 @@ class Session:
 
 @pytest.mark.slow
 @settings(max_examples=15)
-@given(st.integers(0, 2**32))
-def test_a_crash_between_batches_loses_nothing(seed: int) -> None:
+@given(st.integers(0, 2**32), st.sampled_from((0, 1, 100)))
+def test_a_crash_between_batches_loses_nothing(seed: int, size: int) -> None:
     """After every batch the records are all of what was sent before, whatever was merged and whatever waits."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "COMPACT_AFTER", 4)
         patch.setattr(module, "COMPACT_IDLE_AFTER", 2)
+        patch.setattr(LevelDBDocument, "part_size", size)
         session = Session(random.Random(seed))  # noqa: S311
         for _ in range(150):
             batches = len(session.records.before)
@@ -324,11 +339,13 @@ def test_updates_during_a_compaction_are_kept(room: Room, disk: MemoryRecords, m
     for _ in range(3):
         send(room, "ann", ann.write("word "))
         write_turn(room, disk)
-    segment, _ = finish(compact_records(finish(segment.write()) for segment in finish(room.begin_compaction())))
+    finish(room.begin_compaction())
+    part = finish(room.next_part())
+    segment, _ = finish(compact_records(finish(segment.write()) for segment in part.segments))
     send(room, "ann", ann.write("more"), ann.delete(0, 2))
     write_turn(room, disk)
     update = finish(segment.write())
-    room.end_compaction(update, segment, finish(write_index(segment, [update])))
+    room.end_part(part, update, segment, finish(write_index(segment, [update])))
     send(room, "ann", ann.write("last"))
     write_turn(room, disk)
     assert len(disk.records()) == 3
@@ -344,12 +361,77 @@ def test_a_large_document_is_loaded_by_its_index(disk: MemoryRecords, monkeypatc
     room.records.must_shrink()
     send(room, "ann", ann.write("y"))
     end_turn(room, disk)
-    assert disk.stored().base_index is not None
+    assert disk.stored().indexes
     with monkeypatch.context() as patch:
         patch.setattr(document_module, "read", lambda *_: pytest.fail("it was read"))
         assert open_room(disk).document.state_vector() == room.document.state_vector()
-    disk._index = b"not an index"
+    disk._indexes = dict.fromkeys(disk._indexes, b"not an index")
     assert shown(open_room(disk).document) == content(ann.doc)
+
+
+def large(disk: DocumentRecords, clients: range) -> Room:
+    """Return a room with a text of each client, about to be compacted."""
+    keep(disk, *(Editor(client).write("x" * 100) for client in clients))
+    room = open_room(disk)
+    room.records.must_shrink()
+    return room
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Store compacted documents in parts of at least 250 bytes."""
+    monkeypatch.setattr(LevelDBDocument, "part_size", 250)
+
+
+@pytest.mark.usefixtures("parts")
+def test_a_large_document_is_stored_in_parts() -> None:
+    """Each part is written in a batch, the last one in place of all records; a restart uses all indexes."""
+    records = Records()
+    room = large(level(records), range(1, 8))
+    before, batches = shown(room.document), len(records.before)
+    store = level(records)
+    compact_if_due(room, store)
+    assert len(records.before) == batches + 3
+    stored = level(records).stored()
+    assert len(stored.updates) == len(stored.indexes) == 3
+    assert sum(update.count(b"x" * 100) for update in stored.updates) == 7
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(document_module, "read", lambda *_: pytest.fail("it was read"))
+        assert open_room(level(records)).document.memory
+    assert shown(open_room(level(records)).document) == shown(room.document) == before
+
+
+@pytest.mark.usefixtures("parts")
+def test_a_document_in_parts_is_compacted_again() -> None:
+    """Nothing is left of its former parts and their indexes."""
+    records = Records()
+    for clients in (range(1, 8), range(8, 15)):
+        room = large(level(records), clients)
+        compact_if_due(room, level(records))
+    stored = level(records).stored()
+    assert len(stored.updates) == len(stored.indexes) == 5
+    assert sum(b"opennoodl-index" in key for key in records.now) == 5
+    assert sum(update.count(b"x" * 100) for update in stored.updates) == 14
+
+
+@pytest.mark.usefixtures("parts")
+def test_a_crash_during_a_compaction_leaves_a_document_that_is_compacted_again() -> None:
+    """Parts of two compactions have the same clients then; only some are loaded by their indexes."""
+    records = Records()
+    room = large(level(records), range(1, 8))
+    compact_if_due(room, level(records))
+    room = large(level(records), range(8, 15))
+    batches = len(records.before)
+    compact_if_due(room, level(records))
+    assert len(records.before) == batches + 5
+    for crashed in records.before[batches + 1 :]:
+        after = level(Records(crashed))
+        again = open_room(after)
+        assert shown(again.document) == shown(room.document)
+        again.records.must_shrink()
+        compact_if_due(again, after)
+        assert len(after.records()) == 5
+        assert shown(open_room(after).document) == shown(room.document)
 
 
 def test_pending_updates_applied_during_a_compaction_are_kept(room: Room, disk: MemoryRecords) -> None:
@@ -359,10 +441,12 @@ def test_pending_updates_applied_during_a_compaction_are_kept(room: Room, disk: 
     for update in (Editor(2).put("k", 1), second):
         send(room, "ann", update)
         write_turn(room, disk)
-    segment, _ = finish(compact_records(finish(frozen.write()) for frozen in finish(room.begin_compaction())))
+    finish(room.begin_compaction())
+    part = finish(room.next_part())
+    segment, _ = finish(compact_records(finish(segment.write()) for segment in part.segments))
     send(room, "ann", first)
     write_turn(room, disk)
     update = finish(segment.write())
-    room.end_compaction(update, segment, finish(write_index(segment, [update])))
+    room.end_part(part, update, segment, finish(write_index(segment, [update])))
     write_turn(room, disk)
     assert kept(disk)[0] == "one two"

@@ -84,7 +84,7 @@ async def test_a_closed_room_stays_closed(store: PersistentStore) -> None:
 async def test_an_unknown_document_has_no_updates(store: PersistentStore) -> None:
     """A document that nobody has written has no updates, and reading it leaves no trace."""
     records, stored = await store.open("room")
-    assert (stored.updates, stored.base_index, records.last()) == ([], None, -1)
+    assert (stored.updates, stored.indexes, records.last()) == ([], {}, -1)
     batch = store.writer.batch()
     records.release(batch)
     await store.store(batch)
@@ -126,7 +126,7 @@ async def test_a_restart_keeps_all_updates(settings: Settings) -> None:
     await first.close()
     second = await open_store(settings)
     records, stored = await second.open("room")
-    assert (stored.updates, stored.base_index) == ([b"ab", b"c"], b"index")
+    assert (stored.updates, stored.indexes) == ([b"ab", b"c"], {0: b"index"})
     await keep(second, records, b"d")
     assert await kept(second) == [b"ab", b"c", b"d"]
     await second.close()

@@ -20,6 +20,7 @@ def segment_of(*records: bytes) -> Segment:
     whole = finish(document.write())
     document = Document()
     finish(document.load([whole]))
-    segments = finish(document.freeze())
+    finish(document.freeze())
+    segments = document.frozen()
     assert len(segments) <= 1
     return segments[0] if segments else SegmentWriter().segment(DeleteSet())

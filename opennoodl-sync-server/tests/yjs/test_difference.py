@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+from opennoodl_sync.yjs import document as document_module
 from opennoodl_sync.yjs.delete_set import DeleteSet
 from opennoodl_sync.yjs.difference import MANY, Difference
+from opennoodl_sync.yjs.division import divide
 from opennoodl_sync.yjs.document import Document
 from opennoodl_sync.yjs.lib0 import finish, write_varuint
 
@@ -67,11 +70,12 @@ def test_segments_that_the_document_has_replaced() -> None:
     """They are in memory for the difference alone."""
     whole = document()
     finish(whole.freeze())
-    whole.thaw(None)
+    whole.thaw()
     difference = whole.difference(vector())
     assert whole.superseded(difference) == []
-    segments = finish(whole.freeze())
-    whole.thaw(segment_of(finish(segments[0].write())))
+    finish(whole.freeze())
+    part = finish(divide(whole.frozen(), 0))
+    whole.replace(part, segment_of(finish(part.segments[0].write())))
     assert whole.superseded(difference) == difference.segments
 
 
@@ -81,3 +85,11 @@ def test_a_difference_goes_on_as_it_was() -> None:
     difference = whole.difference(vector((1, 3)))
     finish(whole.integrate(update(section(9_999, 0, item(text("later"))))))
     assert not any(b"later" in update for update in difference if update is not None)
+
+
+def test_a_state_vector_for_a_difference_is_not_larger_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A difference treats a larger one as empty, so it need not be in memory."""
+    whole = document()
+    assert whole.state_vector_for_difference() == whole.state_vector()
+    monkeypatch.setattr(document_module, "MAX_VECTOR", len(whole.state_vector()) - 1)
+    assert whole.state_vector_for_difference() == vector()

@@ -26,7 +26,8 @@ def taken(record: bytes) -> Segment:
     """Return the only segment of a document that has taken a large update."""
     document = Document()
     finish(document.integrate(record))
-    (segment,) = finish(document.freeze())
+    finish(document.freeze())
+    (segment,) = document.frozen()
     return segment
 
 
@@ -69,7 +70,8 @@ def test_large_segments_are_not_merged(monkeypatch: pytest.MonkeyPatch) -> None:
     for client in range(200):
         finish(document.integrate(update(section(client, 0, item(text("x" * 20_000))))))
         document.commit()
-    segments = finish(document.freeze())
+    finish(document.freeze())
+    segments = document.frozen()
     assert sum(segment.size for segment in segments) > 4_000_000
     assert max(segment.size for segment in segments) < 600_000
     assert len(segments) < 40

@@ -7,12 +7,14 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from ...yjs.lib0 import MalformedError, finish, read_bytes, read_varuint, write_bytes, write_varuint
 from ...yjs.state_vector import decode
-from ..interface import Batch, CorruptError, DocumentRecords, Stored
+from ..interface import PART_SIZE, Batch, CorruptError, DocumentRecords, Stored
 from .database import RecordBatch
 from .record_format import key_of, number_element, unseal
 
 BYTES = b"\x74"
 """The first bytes of our index, as a value in lib0's encoding, which y-leveldb's metadata has."""
+INDEX = "opennoodl-index"
+"""The beginning of an index's last element in its key; the number of its record follows."""
 MAX_STATE_VECTOR = 1_048_576
 """Bytes of a state vector that is written with a compacted document: a larger one would take as much memory as much of
 the document, and readers can make it."""
@@ -50,14 +52,18 @@ class LevelDBDocument(DocumentRecords):
         database: the database.
     """
 
+    part_size = PART_SIZE
+
     def __init__(self, name: str, *, database: ReadableDatabase) -> None:
         self._database = database
         self._prefix = key_of("v1", name, "update")
         self._state_vector_key = key_of("v1_sv", name)
-        self._index_key = key_of("v1", name, "meta", "opennoodl-index")
+        self._meta = key_of("v1", name, "meta")
+        self._name = name
         self._first: int | None = None  # number of the first update; None before it is known
         self._next: int | None = None  # number of the next update; None before it is known
         self._numbers: set[int] = set()  # numbers of all records, including those of unwritten batches
+        self._indexes: dict[bytes, int] = {}  # by key of an index: the number of its record
 
     def exists(self) -> bool:
         """Return whether anything is stored under this name, damaged or not.
@@ -99,7 +105,20 @@ class LevelDBDocument(DocumentRecords):
             StoreError: the disk failed.
             CorruptError: the data is damaged.
         """
-        return Stored(self.updates(), self.index())
+        records = self.records()
+        first = records[0].number if records else 0
+        indexes = {number - first: index for number, index in self.indexes() if first <= number < first + len(records)}
+        return Stored([record.update for record in records], indexes)
+
+    def parts(self) -> set[int]:
+        """Return the numbers of the records with a compacted part of the document.
+
+        Raises:
+            StoreError: the disk failed.
+            CorruptError: the data is damaged.
+        """
+        self.indexes()
+        return set(self._indexes.values())
 
     def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
         """Add `updates` to `batch`, and the state vector if they are the first ones."""
@@ -120,12 +139,34 @@ class LevelDBDocument(DocumentRecords):
             self.records()
         return (self._next or 0) - 1
 
-    def index(self) -> bytes | None:
-        """Return the index of the last `replace`, if it still exists; other programs may have written since."""
+    def append_part(self, update: bytes, index: bytes, batch: Batch) -> None:
+        """Add a part of the document, and its index, to `batch`."""
+        assert isinstance(batch, RecordBatch)
+        self.append([update], lambda: NOTHING, batch)
+        self._append_index(self.last(), index, batch)
+
+    def _append_index(self, number: int, index: bytes, batch: RecordBatch) -> None:
+        assert self._first is not None
+        key = key_of("v1", self._name, "meta", f"{INDEX}-{number}")
+        self._indexes[key] = number
+        batch.sealed.append((key, BYTES + write_bytes(index), self._first))
+
+    def indexes(self) -> list[tuple[int, bytes]]:
+        """Return the numbers of records with an index, and the indexes; other programs may have written since.
+
+        Raises:
+            StoreError: the disk failed.
+            CorruptError: the data is damaged.
+        """
+        return [found for found in self._database.read(self._meta, self._read_index) if found is not None]
+
+    def _read_index(self, key: bytes, stored: BytesIO) -> tuple[int, bytes] | None:
         with suppress(CorruptError, MalformedError):  # without an index, the document only loads more slowly
-            stored = self._database.get(self._index_key)
-            if stored is not None:
-                return read_bytes(unseal(self._index_key, BytesIO(stored))[0], len(BYTES))[0]
+            name = read_bytes(key, len(self._meta) + 1)[0].decode(errors="replace")
+            if name.startswith(INDEX):
+                number = name.removeprefix(f"{INDEX}-")
+                self._indexes[key] = int(number) if number.isdecimal() else -1  # that of a former release
+                return self._indexes[key], read_bytes(unseal(key, stored)[0], len(BYTES))[0]
         return None
 
     def replace(
@@ -143,10 +184,10 @@ class LevelDBDocument(DocumentRecords):
             batch.sealed.append(self._state_vector_record(last - 1, NOTHING))
         else:
             batch.sealed.append(self._state_vector_record(last, state_vector))
-        if index is None:
-            batch.deletes.append(self._index_key)
-        else:
-            batch.sealed.append((self._index_key, BYTES + write_bytes(index), self._first))
+        batch.deletes += [key for key, number in self._indexes.items() if number <= last]
+        self._indexes = {key: number for key, number in self._indexes.items() if number > last}
+        if index is not None:
+            self._append_index(last, index, batch)
         self._numbers = {number for number in self._numbers if number > last}.union(range(self._first, last + 1))
 
     def salvage(self) -> tuple[list[bytes], list[int]]:
@@ -179,8 +220,8 @@ class LevelDBDocument(DocumentRecords):
     def discard(self, batch: RecordBatch) -> None:
         """Add the deletion of all records that were read, and of the state vector, to `batch`."""
         batch.deletes += [self._prefix + number_element(number) for number in self._numbers]
-        batch.deletes += [self._state_vector_key, self._index_key]
-        self._numbers, self._first, self._next = set(), None, None
+        batch.deletes += [self._state_vector_key, *self._indexes]
+        self._numbers, self._indexes, self._first, self._next = set(), {}, None, None
 
     def stale_state_vector(self, state_vector: bytes) -> bool:
         """Return whether readers would use a stored state vector that differs from `state_vector`.

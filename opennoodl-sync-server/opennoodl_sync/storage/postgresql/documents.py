@@ -150,7 +150,8 @@ def read(name: str, rows: Sequence[Row]) -> tuple[Stored, int]:
         raise CorruptError(f"updates {expected} to {last} are missing")
     if index is not None:  # without an index, a document loads more slowly
         index = index[:-4] if index[-4:] == _checksum(index[:-4]) else None
-    return Stored([row["data"] for row in rows], index), rows[-1]["seq"] if rows else -1
+    indexes = {} if index is None else {last - first: index}
+    return Stored([row["data"] for row in rows], indexes), rows[-1]["seq"] if rows else -1
 
 
 def salvage(name: str, rows: Sequence[Row]) -> tuple[list[bytes], int]:
