@@ -9,7 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from harness import PATIENCE, Client, Server, StartClient, StartServer
+from opennoodl_sync.rooms.room import Room
+from opennoodl_sync.storage.leveldb.store import LevelDBStore
+from opennoodl_sync.yjs.compaction import compact_records
+from opennoodl_sync.yjs.lib0 import finish
+from opennoodl_sync.yjs.segment_index import write_index
 from pycrdt import Doc, Text
 from test_leveldb import assert_y_leveldb_reads, text_of, write
 
@@ -154,3 +160,52 @@ async def test_a_pending_update_survives_merges_by_both(client: StartClient, tmp
     assert '"one two three"' in await operator(tmp_path, "export", "project", "--format", "json")
     await operator(tmp_path, "compact")
     await assert_merged(store, tmp_path, "project")
+
+
+async def store_parts(directory: Path, name: str, *, without_last: int) -> int:
+    """Compact a document in parts, and store them without the last ones; return the number of its records."""
+    store = LevelDBStore(str(directory), fsync="false")
+    records, stored = await store.open(name)
+    records.part_size = 1
+    room = Room(name, records)
+    finish(room.load(stored))
+    finish(room.begin_compaction())
+    while not room.records.parts_left:
+        part = finish(room.next_part())
+        segment, _ = finish(compact_records(finish(segment.write()) for segment in part.segments))
+        update = finish(segment.write())
+        room.end_part(part, update, segment, finish(write_index(segment, [update])))
+    while room.records.parts_left > without_last:
+        batch = store.writer.batch()
+        room.flush(batch)
+        await store.store(batch)
+    number = len((await store.read(name)).updates)
+    await store.close()
+    return number
+
+
+@pytest.mark.parametrize(("without_last", "number"), [(0, 4), (1, 28), (3, 26)])
+@pytest.mark.parametrize("flush", [False, True], ids=["appended", "flushed"])
+async def test_y_leveldb_edits_a_document_in_parts(
+    server: StartServer, client: StartClient, tmp_path: Path, *, without_last: int, number: int, flush: bool
+) -> None:
+    """y-leveldb reads one that we have compacted, or were compacting, and adds to it; we read and compact all of it."""
+    directory = tmp_path / "shared"
+    store = await client("leveldb")
+    await store.call("open", directory=str(directory))
+    texts = ("first ", "second ", "third ", "fourth")
+    for text in texts:
+        await store.call("type", name="project", text=text)
+    await store.call("close")
+    assert await store_parts(directory, "project", without_last=without_last) == number
+    written = "".join(texts)
+    await assert_y_leveldb_reads(store, directory, {"project": written})
+    await store.call("open", directory=str(directory))
+    await store.call("type", name="project", text=" theirs", flush=flush)
+    await store.call("close")
+    sync = await server("sync", PERSIST_DIR=directory)
+    await write(await client("websocket"), sync, "project", " ours")
+    await sync.stop()
+    assert await operator(directory, "check")
+    assert await store_parts(directory, "project", without_last=0) < 8
+    await assert_y_leveldb_reads(store, directory, {"project": f"{written} theirs ours"})

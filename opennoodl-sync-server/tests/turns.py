@@ -88,8 +88,9 @@ def compact_if_due(room: Room, store: Store, *, idle: bool = False) -> bool:
         return False
     finish(room.begin_compaction())
     while compact_part(room):
+        pass
+    while room.records.parts_left:
         write_turn(room, store)
-    write_turn(room, store)
     return True
 
 

@@ -57,12 +57,15 @@ class Compactions:
     async def compact(self, room: Room, store: Callable[[Room], Awaitable[None]]) -> None:
         """Compact a document in parts; the next flush stores the last one.
 
+        All parts are compacted before the first one is stored. So a compaction that fails again and again adds nothing
+        to the store, and the time in which a crash leaves some parts there is short.
+
         Args:
             room: the room, after its `begin_compaction`. The addresses that opened rooms take turns.
             store: stores a part of it.
 
         Raises:
-            CompactionError: a part could not be compacted; the parts before it are.
+            CompactionError: a part could not be compacted; nothing is stored.
             StoreError: `store` failed.
         """
         async with self._turns.turn(room.opened_by):
@@ -74,7 +77,8 @@ class Compactions:
                     await self._slicer.free(room)
                 room.end_part(part, compacted.update, compacted.segment, compacted.index)
                 if not part.rest:
-                    return
+                    break
+            while room.records.parts_left > 1:
                 await store(room)
 
     async def close(self) -> None:

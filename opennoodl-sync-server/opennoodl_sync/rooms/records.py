@@ -1,5 +1,6 @@
 """The stored records of a room's document: which records a turn adds, and when they are compacted."""
 
+from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from time import monotonic
@@ -34,31 +35,27 @@ class Compaction:
         records: the number of records since the previous compaction.
         size: the bytes of these records.
         began: the monotonic time of its start.
-        parts: the number of parts that are stored beside the records.
-        parts_size: the bytes of these parts.
+        parts_size: the bytes of the parts that are stored beside the records.
     """
 
     last: int
     records: int
     size: int
     began: float
-    parts: int = 0
     parts_size: int = 0
 
 
 @dataclass(frozen=True)
 class Compacted:
-    """A compacted part of the document. The last one replaces the records.
+    """A compacted part of the document. The last one replaces the records, once the others are stored.
 
     Attributes:
         update: the part.
         index: its index.
-        ends: whether it is the last one.
     """
 
     update: bytes
     index: bytes
-    ends: bool
 
 
 class Records:
@@ -79,14 +76,23 @@ class Records:
         self._compact_again = 0.0  # monotonic time from which the full document may be compacted again
         self._compact_after = 0.0  # monotonic time from which a compaction may start, after a failed one
         self._compaction: Compaction | None = None
-        self._compacted: Compacted | None = None
+        self._repeated = False  # whether an interrupted compaction has left parts
+        self._parts: deque[Compacted] = deque()  # compacted parts that are not stored
+        self._complete = False  # whether `_parts` has the last one
 
-    def loaded(self, updates: Sequence[bytes], parts: Collection[int]) -> None:
-        """Set the counts from the stored records, and the positions of the compacted parts among them."""
+    def loaded(self, updates: Sequence[bytes], parts: Collection[int], *, repeated: bool = False) -> None:
+        """Set the counts from the stored records.
+
+        Args:
+            updates: the updates of the records.
+            parts: the positions of the compacted parts among them, which count as one record.
+            repeated: whether further ones repeat these parts, since a compaction was interrupted.
+        """
         self._loaded = self._store.last()
+        self._repeated = repeated
         sizes = [*map(len, updates)]
         self._base = sum(sizes[position] for position in parts) or max(sizes, default=0)
-        self._count, self._size = len(sizes), sum(sizes) - self._base
+        self._count, self._size = len(sizes) - max(len(parts) - 1, 0), sum(sizes) - self._base
 
     @property
     def added(self) -> int:
@@ -96,17 +102,20 @@ class Records:
     @property
     def compacting(self) -> bool:
         """Whether a compaction is running. It may make the document smaller."""
-        return self._compaction is not None and not (self._compacted is not None and self._compacted.ends)
+        return self._compaction is not None and not self._complete
 
     @property
     def part_size(self) -> int:
-        """Bytes from which a compacted document is stored in several parts; 0 means that it is not."""
-        return self._store.part_size
+        """Bytes from which a compacted document is stored in several parts; 0 means that it is not.
+
+        After an interrupted compaction, it is stored at once, so that interruptions do not add parts again and again.
+        """
+        return 0 if self._repeated else self._store.part_size
 
     @property
-    def has_compacted(self) -> bool:
-        """Whether the next batch has a compacted part."""
-        return self._compacted is not None
+    def parts_left(self) -> int:
+        """The number of compacted parts that are not stored; each batch has one."""
+        return len(self._parts) if self._complete else 0
 
     def store(self, updates: Sequence[bytes], document: Document, batch: Batch) -> bool:
         """Add the new records of a turn to `batch`; return whether there are any.
@@ -120,9 +129,9 @@ class Records:
             self._store.append(updates, document.state_vector, batch)
             self._count += len(updates)
             self._size += sum(map(len, updates))
-        if self._compacted is None:
+        if not self._complete:
             return bool(updates)
-        self._add(self._compacted, document, batch)
+        self._add(document, batch)
         return True
 
     @property
@@ -165,46 +174,43 @@ class Records:
         """Return the number of the last record."""
         return self._store.last()
 
-    def add_compacted(self, compacted: Compacted) -> None:
-        """Record a result of the compaction; the next `store` adds it, and must come before the next result."""
-        assert self._compacted is None
-        self._compacted = compacted
+    def add_compacted(self, compacted: Compacted, *, ends: bool) -> None:
+        """Record a part that the compaction has made; after the last one, each `store` adds one of them."""
+        self._parts.append(compacted)
+        self._complete = ends
         self._must_compact = False
 
     def abandon_compaction(self) -> None:
         """Record that the compaction has failed."""
         self._compact_after = monotonic() + FAILURE_PAUSE
-        if self._compaction is not None:
-            self._count += self._compaction.parts
-            self._size += self._compaction.parts_size
         self._compaction = None
+        self._parts.clear()
         self._must_compact = False
 
-    def _add(self, compacted: Compacted, document: Document, batch: Batch) -> None:
-        """Add a compacted part of the document to `batch`, the last one as the replacement of all earlier records.
+    def _add(self, document: Document, batch: Batch) -> None:
+        """Add the next compacted part to `batch`, the last one as the replacement of all earlier records.
 
         Until then, the records have the whole document, and the parts have some of it again. So a crash loses nothing.
 
         Args:
-            compacted: the part.
             document: the same document with later changes. Its state vector is stored; it may include later records,
                 since readers do not use a stored state vector that is followed by records.
             batch: receives the document.
         """
         assert self._compaction is not None
-        compaction, update = self._compaction, compacted.update
-        self._compacted = None
-        if not compacted.ends:
-            self._store.append_part(update, compacted.index, batch)
-            compaction.parts += 1
-            compaction.parts_size += len(update)
+        compaction, part = self._compaction, self._parts.popleft()
+        if self._parts:
+            self._store.append_part(part.update, part.index, batch)
+            self._loaded += 1  # it is not a change
+            compaction.parts_size += len(part.update)
             return
         self._compaction = None
+        self._complete = self._repeated = False
         self._compact_again = monotonic() + COMPACT_PAUSE * (monotonic() - compaction.began)
         pending = document.pending()  # the compacted document has no pending updates
-        updates = [update] if pending is None else [pending, update]
-        index = compacted.index if compaction.parts or len(update) >= INDEXED else None
+        updates = [part.update] if pending is None else [pending, part.update]
+        index = part.index if compaction.parts_size or len(part.update) >= INDEXED else None
         self._store.replace(compaction.last, updates, document.state_vector(), index, batch)
-        self._base = compaction.parts_size + len(update)
+        self._base = compaction.parts_size + len(part.update)
         self._count += len(updates) - 1 - compaction.records
         self._size -= compaction.size

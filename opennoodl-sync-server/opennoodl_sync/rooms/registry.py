@@ -166,7 +166,8 @@ class Rooms:
         elif self.holds(room) and not room.clients:
             if self._compactions.is_due(room, idle=True):
                 self._compactions.start(room)
-            elif not room.records.compacting:  # the end of a compaction unloads the room
+            elif not room.records.compacting and room.records.parts_left <= 1:
+                # Otherwise the end of the compaction unloads the room.
                 self.unload(room)
 
     async def _store_part(self, room: Room) -> None:
@@ -334,8 +335,8 @@ class Rooms:
                 async def write(room: Room) -> None:
                     nonlocal batch
                     room.flush(batch)
-                    await self._written(batch)
-                    batch = self._store.writer.batch()
+                    part, batch = batch, self._store.writer.batch()
+                    await self._written(part)
 
                 await self._compactions.compact(room, write)
                 room.flush(batch)

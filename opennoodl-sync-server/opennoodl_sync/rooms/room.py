@@ -125,16 +125,19 @@ class Room:
             DamagedError: the records are not a document.
         """
         parts: dict[int, Segment] = {}  # by position among the updates
+        repeated = False
         for position in sorted(stored.indexes):
             with suppress(MalformedError):  # another program wrote to the document later: the index does not fit
                 part = yield from read_segment(stored.updates[position], stored.indexes.pop(position))
                 # After a crash during a compaction, some parts are of that one, and repeat others.
-                if not any(map(part.overlaps, parts.values())):
+                if any(map(part.overlaps, parts.values())):
+                    repeated = True
+                else:
                     parts[position] = part
         rest = (update for position, update in enumerate(stored.updates) if position not in parts)
         yield from self.document.load(rest, [*parts.values()])
         yield from self.document.prepare_state_vector()
-        self.records.loaded(stored.updates, parts)
+        self.records.loaded(stored.updates, parts, repeated=repeated)
 
     @property
     def dirty(self) -> bool:
@@ -146,7 +149,7 @@ class Room:
             or self._answers.asked
             or self._slow.falling
             or self._acknowledge
-            or self.records.has_compacted
+            or self.records.parts_left
         )
 
     def join(self, client: Hashable, *, acknowledge: bool = False, reader: str | None = None) -> list[bytes]:
@@ -301,7 +304,7 @@ class Room:
         return divide(self.document.frozen(), self.records.part_size)
 
     def end_part(self, part: Part, update: bytes, segment: Segment, index: bytes) -> None:
-        """Replace a part of the document by its compacted form; the next flush stores it.
+        """Replace a part of the document by its compacted form. After the last one, each flush stores one of them.
 
         Args:
             part: the part.
@@ -312,7 +315,7 @@ class Room:
         self.document.replace(part, segment)
         if not part.rest:
             self.document.thaw()
-        self.records.add_compacted(Compacted(update, index, not part.rest))
+        self.records.add_compacted(Compacted(update, index), ends=not part.rest)
 
     def abandon_compaction(self) -> None:
         """Continue after a failed compaction."""

@@ -27,12 +27,13 @@ class NoRecords(DocumentRecords):
     def __init__(self) -> None:
         self._next = 0
 
-    def append_part(self, update: bytes, index: bytes, batch: Batch) -> None:
-        """Do nothing."""
-
     def append(self, updates: Sequence[bytes], state_vector: Callable[[], bytes], batch: Batch) -> None:
         """Count `updates`."""
         self._next += len(updates)
+
+    def append_part(self, update: bytes, index: bytes, batch: Batch) -> None:
+        """Count `update`."""
+        self._next += 1
 
     def last(self) -> int:
         """Return the number of the last update."""

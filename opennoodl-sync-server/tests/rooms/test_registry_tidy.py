@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opennoodl_sync.rooms import registry as module
@@ -15,6 +16,7 @@ from opennoodl_sync.storage.leveldb.bindings import plyvel
 from opennoodl_sync.storage.leveldb.database import Database, RecordBatch
 from opennoodl_sync.storage.leveldb.documents import LevelDBDocument
 from opennoodl_sync.storage.leveldb.store import LevelDBStore
+from opennoodl_sync.workers.compactor import Compacted, CompactionError, Compactor
 
 from ..disks import TIMEOUT, Writes
 from ..editor import Editor, content
@@ -190,3 +192,48 @@ async def test_it_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             await tidied.round()
         assert len(LevelDBDocument("room", database=database).records()) == 1
         assert kept(LevelDBDocument("room", database=database))[0].count("x") == len(content(ann.doc)[0].split())
+
+
+def fill_of_many(path: Path) -> None:
+    """Store a document with texts of 30 clients."""
+    database = Database(str(path))
+    keep(LevelDBDocument("room", database=database), *(Editor(client).write("x" * 100) for client in range(1, 31)))
+    database.close()
+
+
+async def test_a_large_document_is_compacted_in_parts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parts are more than twenty records, and are no reason to compact it again."""
+    monkeypatch.setattr(LevelDBDocument, "part_size", 1)
+    fill_of_many(tmp_path)
+    numbers = []
+    for _ in range(2):
+        tidied = Tidied(monkeypatch)
+        async with opened(tmp_path) as rooms, tidying(rooms):
+            await tidied.round()
+        database = Database(str(tmp_path))
+        numbers.append([record.number for record in LevelDBDocument("room", database=database).records()])
+        database.close()
+    assert numbers == [[*range(29, 59)]] * 2
+    async with opened(tmp_path) as rooms:
+        assert text_of(await rooms.open("room")) == "x" * 3000
+
+
+async def test_a_part_that_cannot_be_compacted_adds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parts before it are not stored, since each attempt would add them again."""
+    monkeypatch.setattr(LevelDBDocument, "part_size", 1)
+    fill_of_many(tmp_path)
+    compact, parts = Compactor.compact, 0
+
+    async def fail_later(self: Compactor, pieces: Any) -> Compacted:
+        nonlocal parts
+        parts += 1
+        if parts == 3:
+            raise CompactionError("it takes too long")
+        return await compact(self, pieces)
+
+    monkeypatch.setattr(Compactor, "compact", fail_later)
+    tidied = Tidied(monkeypatch)
+    async with opened(tmp_path) as rooms, tidying(rooms):
+        await tidied.round()
+    assert parts == 3
+    assert counts(tmp_path, "room") == [30]

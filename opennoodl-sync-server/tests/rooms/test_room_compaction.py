@@ -392,6 +392,7 @@ def test_a_large_document_is_stored_in_parts() -> None:
     store = level(records)
     compact_if_due(room, store)
     assert len(records.before) == batches + 3
+    assert room.records.added == 0
     stored = level(records).stored()
     assert len(stored.updates) == len(stored.indexes) == 3
     assert sum(update.count(b"x" * 100) for update in stored.updates) == 7
@@ -424,14 +425,58 @@ def test_a_crash_during_a_compaction_leaves_a_document_that_is_compacted_again()
     batches = len(records.before)
     compact_if_due(room, level(records))
     assert len(records.before) == batches + 5
-    for crashed in records.before[batches + 1 :]:
+    numbers = []
+    for crashed in records.before[batches:-1]:
         after = level(Records(crashed))
         again = open_room(after)
         assert shown(again.document) == shown(room.document)
         again.records.must_shrink()
         compact_if_due(again, after)
-        assert len(after.records()) == 5
+        numbers.append(len(after.records()))
         assert shown(open_room(after).document) == shown(room.document)
+    assert numbers == [5, 5, 1, 1]
+
+
+@pytest.mark.usefixtures("parts")
+def test_interrupted_compactions_do_not_add_parts_again_and_again() -> None:
+    """After two of them, the document is compacted in one batch, and in parts after that."""
+    records = Records()
+    large(level(records), range(1, 8))
+    sizes = []
+    for _ in range(4):
+        room = open_room(level(records))
+        room.records.must_shrink()
+        batches = len(records.before)
+        compact_if_due(room, level(records))
+        sizes.append(len(records.before) - batches)
+        records = Records(records.before[-2]) if sizes[-1] > 1 else records
+    assert sizes[:3] == [3, 3, 1]
+    room = large(level(records), range(8, 15))
+    compact_if_due(room, level(records))
+    assert len(level(records).records()) == 5
+
+
+@pytest.mark.usefixtures("parts")
+def test_a_damaged_state_vector_of_a_document_in_parts_loses_nothing() -> None:
+    """The first update of the document is then known from the one that replaced the earlier ones, not from parts."""
+    records = Records()
+    compact_if_due(large(level(records), range(1, 8)), level(records))
+    (key,) = (key for key in records.now if b"v1_sv" in key)
+    records.now[key] = b"damaged"
+    updates, lost = level(records).salvage()
+    assert (len(updates), lost) == (3, [])
+
+
+@pytest.mark.usefixtures("parts")
+def test_parts_count_as_one_record() -> None:
+    """Otherwise a document of many parts would be compacted each time it leaves memory."""
+    records = Records()
+    compact_if_due(large(level(records), range(1, 70)), level(records))
+    assert len(level(records).records()) == 23
+    room = open_room(level(records))
+    assert not room.records.is_compaction_due(idle=True)
+    room.records.must_shrink()
+    assert not room.records.is_compaction_due()
 
 
 def test_pending_updates_applied_during_a_compaction_are_kept(room: Room, disk: MemoryRecords) -> None:

@@ -115,7 +115,6 @@ class LevelDBDocument(DocumentRecords):
 
         Raises:
             StoreError: the disk failed.
-            CorruptError: the data is damaged.
         """
         self.indexes()
         return set(self._indexes.values())
@@ -156,9 +155,10 @@ class LevelDBDocument(DocumentRecords):
 
         Raises:
             StoreError: the disk failed.
-            CorruptError: the data is damaged.
         """
-        return [found for found in self._database.read(self._meta, self._read_index) if found is not None]
+        with suppress(CorruptError):
+            return [found for found in self._database.read(self._meta, self._read_index) if found is not None]
+        return []
 
     def _read_index(self, key: bytes, stored: BytesIO) -> tuple[int, bytes] | None:
         with suppress(CorruptError, MalformedError):  # without an index, the document only loads more slowly
@@ -200,13 +200,16 @@ class LevelDBDocument(DocumentRecords):
             CorruptError: the damage is one that LevelDB itself must repair.
         """
         updates: dict[int, bytes] = {}
-        first = None
+        first: int | None = None
         self._next = 0
+        self.indexes()  # so that they are deleted
         for number, update, beginning in self._database.read(self._prefix, _salvaged):
             self._numbers.add(number)
             self._next = number + 1
             if update is not None:
-                updates[number], first = update, beginning
+                updates[number] = update
+                if beginning is not None:  # a compaction makes it higher; parts have the one before that
+                    first = max(first or 0, beginning)
         with suppress(CorruptError):
             record = self._state_vector()
             if record is not None:

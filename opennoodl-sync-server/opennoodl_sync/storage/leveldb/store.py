@@ -88,12 +88,12 @@ class LevelDBStore(PersistentStore):
         """Return the updates of a document up to number `last`."""
         document = LevelDBDocument(name, database=self._database)
         records = await self._read(document.records)
-        if not records or records[0].number > last:  # all updates up to that number are merged with later ones
-            return [record.update for record in records], records[-1].number if records else -1
-        # Parts of a compacted document have earlier updates, and higher numbers.
         parts = await self._read(document.parts)
-        taken = [record.update for record in records if record.number <= last or record.number in parts]
-        return taken, min(last, records[-1].number)
+        taken = [record for record in records if record.number <= last]
+        # A compacted part has updates up to that number merged with later ones.
+        if not taken or any(record.number > last and record.number in parts for record in records):
+            taken = records
+        return [record.update for record in taken], taken[-1].number if taken else -1
 
     async def history(self, name: str) -> History:
         """Return the versions of a document."""

@@ -184,3 +184,18 @@ def test_nothing_is_overwritten(source: Path) -> None:
         list(repair(source, source))
     with pytest.raises(CommandError, match="holds no documents"):
         list(repair(source.with_name("nowhere"), source.with_name("new")))
+
+
+def test_indexes_of_a_damaged_document_are_deleted(source: Path) -> None:
+    """They would say that later updates with their numbers are parts of a compacted document."""
+    database, batch = Database(str(source)), RecordBatch()
+    store = LevelDBDocument("first", database=database)
+    store.last()
+    store.append_part(Editor(3).write("part"), b"index", batch)
+    database.write(batch)
+    database.close()
+    lose(source, 1)
+    assert repaired(source)[0] == {"first": "1 of the last 5 updates lost"}
+    database = Database(str(source.with_name("repaired")))
+    assert LevelDBDocument("first", database=database).parts() == set()
+    database.close()

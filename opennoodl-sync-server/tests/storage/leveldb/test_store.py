@@ -109,8 +109,8 @@ async def test_names_are_of_documents_with_many_updates(store: LevelDBStore) -> 
     assert [name async for name in store.names(2)] == ["many"]
 
 
-async def test_a_document_in_parts_is_read_as_it_was_at_an_update(store: LevelDBStore) -> None:
-    """Parts are read with the earlier updates that they have; a later update is not."""
+async def test_a_document_in_parts_is_read_up_to_an_update(store: LevelDBStore) -> None:
+    """A part may have later updates, so they are all read, with the number of the last one."""
     records, _ = await store.open("room")
     assert isinstance(records, LevelDBDocument)
     for update in (b"a", b"b"):
@@ -121,10 +121,11 @@ async def test_a_document_in_parts_is_read_as_it_was_at_an_update(store: LevelDB
     records.append_part(b"part of ab", b"index", batch)
     records.append([b"later"], lambda: b"\x00", batch)
     await store.store(batch)
-    assert await store.read_until("room", 1) == ([b"a", b"b", b"part of ab"], 1)
+    assert await store.read_until("room", 1) == ([b"a", b"b", b"part of ab", b"later"], 3)
     batch = store.writer.batch()
     records.replace(1, [b"rest of ab"], b"\x00", b"index of the rest", batch)
     await store.store(batch)
-    assert await store.read_until("room", 1) == ([b"rest of ab", b"part of ab"], 1)
+    assert await store.read_until("room", 1) == ([b"rest of ab", b"part of ab", b"later"], 3)
+    assert await store.read_until("room", 2) == ([b"rest of ab", b"part of ab"], 2)
     assert await store.read_until("room", 9) == ([b"rest of ab", b"part of ab", b"later"], 3)
     assert (await store.read("room")).indexes == {0: b"index of the rest", 1: b"index"}
