@@ -26,7 +26,7 @@ class Instance:
         self._held, self.port = held_port()
         self._command = [sys.executable, str(Path(__file__).with_name("run_instance.py")), str(lease)]
         self._environment = {
-            "PATH": os.environ["PATH"],
+            **{name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
             "PORT": str(self.port),
             "HOST": "127.0.0.1",
             "REDIS_URL": redis_url,

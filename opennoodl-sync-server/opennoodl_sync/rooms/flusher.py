@@ -138,7 +138,7 @@ class Flusher:
         rooms, self._rooms = self._rooms, {}
         batch = self._writer.batch()
         flushed: list[Room] = []
-        size = 0
+        size, stores = 0, False
         for room in rooms:
             if size >= MAX_BATCH_SIZE:
                 self._rooms[room] = None
@@ -160,7 +160,8 @@ class Flusher:
             else:
                 self._flushed[room] = Flushed(flush, self._waiting.pop(room, []))
                 flushed.append(room)
-        if batch:
+                stores = stores or flush.stores
+        if stores:
             self._began = started = perf_counter()
 
             def written(error: StoreError | None) -> None:
