@@ -109,7 +109,7 @@ copies: ## Copy the code and the document sections that the three servers share
 	  tar -C opennoodl-signaling-server/tests --exclude=__pycache__ -cf - edge package | tar -C opennoodl-$$name-server/tests -xf -; \
 	done
 	cp opennoodl-signaling-server/tests/edge/time_limit.py e2e/
-	cp opennoodl-signaling-server/tests/edge/servers.py e2e/attacks/
+	cp opennoodl-signaling-server/tests/edge/servers.py opennoodl-signaling-server/tests/edge/tls_key_updates.py e2e/attacks/
 	cp opennoodl-notification-server/opennoodl_notification/storage/sql/postgresql.py opennoodl-sync-server/opennoodl_sync/storage/postgresql/url.py
 	$(PYTHON) docs/shared/fill.py
 

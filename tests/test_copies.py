@@ -31,7 +31,7 @@ def test_edge_copies_are_identical(name: str, folder: str) -> None:
         )
 
 
-@pytest.mark.parametrize("name", ["time_limit.py", "attacks/servers.py"])
+@pytest.mark.parametrize("name", ["time_limit.py", "attacks/servers.py", "attacks/tls_key_updates.py"])
 def test_copies_in_e2e_are_identical(name: str) -> None:
     """The end to end tests have their time limit and their servers in common with the tests of edge."""
     original = ROOT / f"opennoodl-{ORIGINAL}-server" / "tests" / "edge" / Path(name).name

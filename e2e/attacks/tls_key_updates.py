@@ -1,4 +1,4 @@
-"""Endless key updates, which TLS 1.3 allows at any time and which no library offers to a client."""
+"""Endless key updates: TLS 1.3 allows them at any time, and no library lets a client send them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 CIPHER = "TLS_AES_256_GCM_SHA384"
 KEY_UPDATE = b"\x18\x00\x00\x01\x00"
-"""A KeyUpdate message (RFC 8446, 4.6.3)."""
+"""A message KeyUpdate (RFC 8446, 4.6.3)."""
 HANDSHAKE, DATA = b"\x16", b"\x17"
 
 
 class Keys:
-    """A client's keys. The client's library must not have sent application data with them.
+    """The keys of a client whose library has sent nothing yet; tests encrypt with them by hand.
 
     Args:
         log: the file to which the library has written its secrets.
@@ -35,7 +35,7 @@ class Keys:
         return head + self._cipher.encrypt(nonce, inner, head)
 
     def renew(self) -> bytes:
-        """Return the record of a KeyUpdate, and use the new keys from then on (RFC 8446, 7.2)."""
+        """Return a record with a KeyUpdate, and switch to the next keys (RFC 8446, 7.2)."""
         record = self.record(KEY_UPDATE, HANDSHAKE)
         self._use(_expand(self._secret, b"traffic upd", 48))
         return record

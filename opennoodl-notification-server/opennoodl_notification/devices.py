@@ -98,7 +98,7 @@ class Devices:
         """
         devices = self._of_users.get(user, ())
         if self._most and len(devices) + elsewhere >= self._most and device not in devices:
-            text = f"This user has {self._most} connections already; close one of them and authenticate again."
+            text = f"The limit of connections of one user is {self._most}: close one of them and authenticate again."
             raise BadMessage("too-many-connections", text)
 
     def add(self, device: Device, inbox: Inbox, *, behind: bool) -> None:

@@ -198,7 +198,7 @@ ERRORS = {
 """Every error code, and when it is sent."""
 
 
-# What the server sends
+# Messages from the server
 
 
 class Answer(Struct, tag_field="type", frozen=True, rename="camel", kw_only=True):

@@ -137,7 +137,7 @@ ERRORS = {
 decode: Decoder[Any] = Decoder(Incoming)
 
 
-# What the server sends
+# Messages from the server
 
 
 class PeerInfo(Struct, frozen=True, rename="camel"):

@@ -118,4 +118,4 @@ class Topics:
                 del self._waiting[name]
 
     def _full(self) -> BadMessage:
-        return BadMessage("room-full", f"The topic is full: it may have {self._max_size} subscribers.")
+        return BadMessage("room-full", f"The topic is full: its limit of subscribers is {self._max_size}.")

@@ -22,7 +22,7 @@ from .storage.interface import ElsewhereError, UnavailableError
 from .y_protocol import denial
 
 PATIENCE = 3.0
-"""Seconds for which it is tried to pass a connection on, until its client is to come again."""
+"""Seconds of attempts to pass a connection on; then its client has to reconnect."""
 RETRY_INTERVAL = 0.25
 """Seconds between two attempts."""
 
@@ -80,7 +80,7 @@ class Entrance:
                 self._sessions.rooms.mark_idle(found)
             raise CloseConnection(1013, ROOM_CLOSED, "room-closed")
         if self._most and len(found.clients) >= self._most:
-            raise CloseConnection(1013, f"This room is full: {self._most} clients are allowed.", "room-full")
+            raise CloseConnection(1013, f"This room is full: its limit of clients is {self._most}.", "room-full")
         session = Session(self._sessions, connection, found)
         session.enter(acknowledge=acknowledge, reader=_reader(connection.identity))
         return session

@@ -177,7 +177,7 @@ async def write_until_full(process: Process, path: Path, crowd: Crowd, room: int
     await crowd.until_one_is_closed(process.port)
     limit(process, 0)  # what is opened again goes on in a new file, and that would have room
     await crowd.until_all_are_closed()
-    assert [writer.told for writer in crowd.writers if writer.code != CANNOT_KEEP] == []
+    assert [writer.end for writer in crowd.writers if writer.code != CANNOT_KEEP] == []
     status, body = await health(process)
     assert status == 503
     assert body["reason"]

@@ -36,7 +36,7 @@ async def test_one_document_more_than_may_be_is_refused(tmp_path: Path) -> None:
         ann, bob = await server.join("a", 1), await server.join("b", 2)
         eve = await server.join("c", 3, sync=False)
         assert await eve.ended() == 1013
-        assert await reason(eve) == "MAX_ROOMS is reached: 2 documents are in use."
+        assert await reason(eve) == "MAX_ROOMS, the limit of documents in use, is reached: 2."
         assert eve.messages == [denial(eve.socket.close_reason or "")]
         carol = await server.join("a", 4)
         await ann.type("hello")
@@ -85,7 +85,7 @@ async def test_one_client_more_than_may_be_in_a_room_is_refused(tmp_path: Path) 
         ann, bob = await server.join("room", 1), await server.join("room", 2)
         eve = await server.join("room", 3, sync=False)
         assert await eve.ended() == 1013
-        assert await reason(eve) == "This room is full: 2 clients are allowed."
+        assert await reason(eve) == "This room is full: its limit of clients is 2."
         assert eve.messages == [denial(eve.socket.close_reason or "")]
         other = await server.join("other", 4)
         await ann.type("hello")

@@ -129,7 +129,7 @@ async def test_room_size_counts_clients_of_both_servers(tmp_path: Path, url: str
         for server in (one, other):
             client = await server.join("room", 3, sync=False)
             assert await client.ended() == 1013
-            assert client.socket.close_reason == "This room is full: 2 clients are allowed."
+            assert client.socket.close_reason == "This room is full: its limit of clients is 2."
 
 
 async def test_the_address_of_the_client(tmp_path: Path, url: str) -> None:

@@ -69,8 +69,8 @@ class Writer(Editor):
         return self._socket.close_code
 
     @property
-    def told(self) -> str:
-        """Why the server has ended the last connection, and the last messages before."""
+    def end(self) -> str:
+        """The code and reason with which the last connection was closed, and the last messages before."""
         assert self._socket is not None
         last = [message.hex() for message in self.sent[-5:]]
         return f"{self.code} {self._socket.close_reason!r} after {last}"

@@ -44,7 +44,7 @@ ALIVE = (Status.HEALTHY, Status.DEGRADED)
 
 
 class Trouble(NamedTuple):
-    """What keeps a server from its work.
+    """The reason why a server cannot do its work.
 
     Attributes:
         reason: a sentence for the operator.
@@ -79,7 +79,7 @@ class Application(Host[Connection]):
     title: ClassVar[str]
     """The server's name for people, as the page on ``/`` shows it."""
     about: ClassVar[str]
-    """What the server is for and how it is reached, in a paragraph of plain text."""
+    """The purpose of the server and its address, in a paragraph of plain text."""
     pages: ClassVar[tuple[str, ...]] = ("/", "/health", "/ready", "/metrics")
     """The paths that the server answers, as an answer to another path names them."""
     labels: ClassVar[Labels] = Labels()

@@ -17,7 +17,7 @@ STORE_SHARE = 5
 FEWEST = 16
 """Connections with which a server is of any use."""
 FALLBACK = 10_240
-"""What macOS grants where it says that there is no limit (``OPEN_MAX``)."""
+"""The limit that macOS applies when it reports none (``OPEN_MAX``)."""
 
 
 def raise_limit() -> int:

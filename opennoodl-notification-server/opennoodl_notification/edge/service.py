@@ -214,7 +214,7 @@ async def run(service: Service) -> None:
 def main(kind: type[S], create: Callable[[S], Service]) -> None:
     """Read the settings from the environment, serve, and leave with the process's exit code.
 
-    What keeps the server from starting is one line on standard error and exit code 1.
+    If the server cannot start, the reason is one line on standard error, and the exit code is 1.
     """
     try:
         settings = load(kind, os.environ)

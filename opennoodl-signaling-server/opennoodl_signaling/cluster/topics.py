@@ -114,4 +114,4 @@ class SharedTopics:
 
     def full(self) -> BadMessage:
         """Return the error for a full topic."""
-        return BadMessage("room-full", f"The topic is full: it may have {self.max_size} subscribers.")
+        return BadMessage("room-full", f"The topic is full: its limit of subscribers is {self.max_size}.")

@@ -1,7 +1,7 @@
 """The watchdog: ends a process whose event loop is stuck, so that Docker, systemd or a host starts it again.
 
 The timer is a thread of Python's `faulthandler`, which needs neither the event loop nor the GIL. It prints where all
-threads are, and the process exits with 1. What was acknowledged is stored by then.
+threads are, and the process exits with 1. All acknowledged data is stored by then.
 
 A machine with too much work delays the event loop as well, and a restart would only disconnect the clients. So the
 time in which the event loop was ready to run and had no CPU does not count.

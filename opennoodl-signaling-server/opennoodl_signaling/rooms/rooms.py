@@ -111,7 +111,7 @@ class Rooms:
             client.contest = Contest(holder, client, join)
             return [client.contest]
         if room is not None and client.room is not room and self.is_full(room):
-            raise BadMessage("room-full", f"The room is full: it may have {len(room.peers)} peers.")
+            raise BadMessage("room-full", f"The room is full: its limit of peers is {len(room.peers)}.")
         effects = self._leave_room(client)
         room = self.rooms.setdefault(join.room, room or Room(join.room))
         self._enter(room, client, join)

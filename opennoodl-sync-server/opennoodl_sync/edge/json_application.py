@@ -25,7 +25,7 @@ AUTHENTICATION_TIMEOUT = 10.0
 UNPROVEN = "No valid token within ten seconds. Connect again with one."
 
 UNREADABLE = ("unknown", "invalid")
-"""What metrics count messages as that have no type, and those that lack something else."""
+"""The types under which metrics count invalid messages: those without a known type, and the others."""
 
 M = TypeVar("M", bound=Message)
 

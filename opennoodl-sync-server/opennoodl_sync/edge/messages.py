@@ -74,7 +74,7 @@ _HIGH, _LOW = rb"\\u[dD][89abAB]" + _HEX * 2, rb"\\u[dD][c-fC-F]" + _HEX * 2
 _LONE_HIGH = re.compile(_HIGH + b"(?!%b)" % _LOW)
 _LONE_LOW = re.compile(b"(?<!%b)" % _HIGH + _LOW)
 _BACKSLASH = b"\x01"
-"""What stands for an escaped backslash meanwhile; no JSON text has this character."""
+"""Replaces an escaped backslash for a moment; no JSON text has this character."""
 
 
 def replace_lone_surrogates(message: bytes) -> bytes:

@@ -244,7 +244,7 @@ class Rooms:
     def _make_space(self) -> None:
         if self._max_rooms and len(self.rooms) + self._loading >= self._max_rooms:
             if not self._idle:
-                raise FullError(f"MAX_ROOMS is reached: {self._max_rooms} documents are in use.")
+                raise FullError(f"MAX_ROOMS, the limit of documents in use, is reached: {self._max_rooms}.")
             self.unload(next(iter(self._idle)))
         self._make_memory(ROOM_SIZE)
 

@@ -31,7 +31,7 @@ async def test_one_more_than_may_be_is_refused(tmp_path: Path) -> None:
     """Rooms in use make no place; those that are open stay open to everybody."""
     async with opened(tmp_path, max_rooms=2) as rooms:
         a, _ = await used(rooms, "a"), await used(rooms, "b")
-        with pytest.raises(FullError, match="2 documents are in use"):
+        with pytest.raises(FullError, match="limit of documents in use, is reached: 2"):
             await rooms.open("c")
         assert await rooms.open("a") is a
         assert set(rooms.rooms) == {"a", "b"}

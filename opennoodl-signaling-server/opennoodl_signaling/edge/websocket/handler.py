@@ -70,7 +70,7 @@ class Handler(ABC):
 
 
 class Host(ABC, Generic[C]):
-    """What all connections of an application share.
+    """The settings and counters that all connections of an application share.
 
     Attributes:
         settings: the settings, with the limits of one connection.

@@ -18,7 +18,7 @@ from websockets.asyncio.client import connect
 from ..certificates import Files, RawTls, certify
 from ..conftest import OpenRaw, Serve
 from ..harness import HANDSHAKE, PING, TEXT, Frame, Pause, Raw, connected, limits, masked, service, settings, tls
-from ..rekeying import CIPHER, Keys
+from ..tls_key_updates import CIPHER, Keys
 
 GARBAGE = [
     b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
