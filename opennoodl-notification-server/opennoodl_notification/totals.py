@@ -44,8 +44,8 @@ class Totals:
         Raises:
             StoreError: the store could not be read.
         """
-        self.notifications = await store.total()
-        self.size = await store.size()
+        # Both at once: `/health` shows one of them, and the limit is about the other.
+        self.notifications, self.size = await store.total(), await store.size()
         self._certain, self._counted = True, monotonic()
 
     async def refresh(self, store: Store) -> None:
